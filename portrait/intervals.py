@@ -235,8 +235,6 @@ def simultaneous_differences(
         steps: (columns,) for measures of yes and no, the smallest possible change of a person's value: 1, or 1 over the
             number of their pictures for a mean; 0 for other measures. A pair of opposite differences of this size is added,
             so that no change among few people is not taken for certainty, and the interval stays within -1 and 1.
-        rounds: Number of draws.
-        seed: Seed of the draws.
 
     Raises:
         TooFewPairsError: a column has fewer than two people.
@@ -305,11 +303,7 @@ def _smallest_tails(
 ) -> NDArray[np.float64]:
     """(rounds,) the smallest two-sided tail of any column's t in each draw of people whose true difference is 0.
 
-    Args:
-        correlation: (columns, columns).
-        is_present: (people, columns) bool; absent values are left out of the draws too.
-        rounds: Number of draws.
-        rng: Source of the draws.
+    `correlation` is (columns, columns); `is_present` (people, columns) bool: absent values are left out of the draws too.
     """
     root = _root(correlation)
     people = is_present.sum(0)
@@ -353,8 +347,6 @@ def bootstrap_share_of_pairs(
     Args:
         above: (N, N) how many comparisons of a reference person with a candidate person count.
         pairs: (N, N) how many comparisons there are. The diagonal of both is 0.
-        rounds: Bootstrap rounds.
-        seed: Seed of the bootstrap.
 
     Reference:
         Snijders & Borgatti 1999, "Non-parametric standard errors and tests for network statistics" (the vertex bootstrap).

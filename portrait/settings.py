@@ -21,16 +21,9 @@ T = TypeVar("T")
 class Rule:
     """The properties of a setting besides its default.
 
-    Args:
-        help: Help text of its flag.
-        kind: Type of the value, or of each value if `many`.
-        low: Smallest value; None for no limit.
-        high: Largest value; None for no limit.
-        choices: Allowed values; empty for any.
-        many: Whether it may be given several times.
-        knob: Whether it is one of `Knobs`; its value None then leaves it to the balance.
-        flag: Its name for users, if records keep an older one; empty for the field's name.
-        words: Its values' names for users -> the values, if records keep older names.
+    `kind` is the type of the value, or of each value if it may be given `many` times; without limits `low` is None and `high`
+    infinite; `choices` are empty for any. A `knob` is one of `Knobs`, whose value None leaves it to the balance. `flag` is its
+    name for users, and `words` maps its values' names for users to the values, if records keep older ones.
     """
 
     help: str
@@ -277,9 +270,7 @@ def _is_of_kind(value: object, kind: type) -> bool:
 def add_flags(parser: argparse.ArgumentParser, defaults: Mapping[str, object] = MappingProxyType({})) -> None:
     """Add a flag for each setting; a flag that is not given stays absent, so that files and defaults apply.
 
-    Args:
-        parser: The command's parser.
-        defaults: Setting -> the command's default, if it differs from that of `Settings`; only shown in the help.
+    `defaults` are the command's own, which the help shows instead of those of `Settings`.
     """
     common = parser.add_argument_group("what to make")
     knobs = parser.add_argument_group("knobs, under the names of diffusers (default: from --balance)")
@@ -346,11 +337,7 @@ def flags_of(settings: Settings) -> list[str]:
 
 
 def settings_from(flags: Mapping[str, object], file: Path | None = None) -> Settings:
-    """Combine flags, file and defaults, in this order of precedence.
-
-    Args:
-        flags: Parsed flags, only those that were given.
-        file: A TOML file whose keys are the settings' names.
+    """Combine the flags that were given, a TOML file and the defaults, in this order of precedence.
 
     Raises:
         SettingsError: the file cannot be read, has an unknown key (the message suggests the one that was probably

@@ -20,13 +20,7 @@ def did_you_mean(name: str, choices: Iterable[str], form: str = "; did you mean 
 
 
 def check_names(names: Iterable[str], where: str, choices: Collection[str], noun: str = "setting") -> None:
-    """Refuse the first name that is not one of `choices`.
-
-    Args:
-        names: The names to check.
-        where: Where they come from, for the message.
-        choices: Names that exist.
-        noun: What the names stand for.
+    """Refuse the first name that is not one of `choices`; `where` they come from and `noun` are for the message.
 
     Raises:
         SettingsError: a name is unknown; the message suggests the one that was probably meant.
@@ -39,10 +33,7 @@ def check_names(names: Iterable[str], where: str, choices: Collection[str], noun
 def read_text(path: Path, name: str = "", kind: type[PortraitError] = SettingsError) -> str:
     """Read a UTF-8 file, with or without a byte order mark, or a UTF-16 file that has one, as Excel's Unicode text.
 
-    Args:
-        path: The file.
-        name: Its name in messages; the path if empty.
-        kind: Class of the error that is raised.
+    Raises an error of class `kind`, which calls the file `name`, or else by its path.
     """
     try:
         require_regular_file(path)

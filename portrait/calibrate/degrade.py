@@ -50,27 +50,14 @@ DEGRADATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def degrade(photo: RgbImage, kind: int) -> RgbImage:
-    """Degrade a photo as ordinary light, cameras, prints and messengers do.
-
-    Args:
-        photo: (H, W, 3) uint8.
-        kind: Index into `DEGRADATIONS`, starting over after the last.
-    """
+    """Degrade a (H, W, 3) uint8 photo as ordinary light, cameras, prints and messengers do: the `kind`-th of `DEGRADATIONS`."""
     spoil = list(DEGRADATIONS.values())[kind % len(DEGRADATIONS)]
     degraded = spoil(photo.astype(np.float32) / 255)
     return RgbImage((np.clip(degraded, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
 def copies(photo: RgbImage, rng: np.random.Generator) -> dict[str, RgbImage]:
-    """Copies of a photo that are compressed, shrunk, moved, relit, tinted or grainy, but not stylized.
-
-    Args:
-        photo: (H, W, 3) uint8.
-        rng: Source of the grain.
-
-    Returns:
-        Kind of copy -> (H, W, 3) uint8.
-    """
+    """Kind -> copy of a photo, (H, W, 3) uint8: compressed, shrunk, moved, relit, tinted or grainy, but not stylized."""
     gray = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)[..., None]
     height, width = photo.shape[:2]
 

@@ -18,11 +18,7 @@ Key = tuple[str, int, bool, str]
 
 
 class Journal:
-    """A file of JSON lines: a header with the conditions, then one line per picture.
-
-    Args:
-        path: The file; created if missing.
-        header: The conditions: people, weights, seed.
+    """A file of JSON lines, created if missing: a header with the conditions (people, weights, seed), then a line per picture.
 
     Raises:
         SettingsError: the file is of other people, weights or settings, or cannot be read.

@@ -74,16 +74,13 @@ def measure_curves(
     styles: Sequence[str],
     on_picture: Callable[[str, int, int], None] | None = None,
 ) -> CurvesFile:
-    """Make the pictures and derive the curves.
+    """Make the pictures and derive the curves, as `loop.response.curves_for` reads them.
 
     Args:
         loop: The recipe with its judges.
         photos: One photo for each of at least `MIN_PEOPLE` people that the recipe was not trained on.
         styles: Styles of the recipe.
         on_picture: Called with (style, number from 1, total number of pictures).
-
-    Returns:
-        The table that `loop.response.curves_for` reads, with the people and everything needed to repeat it.
 
     Raises:
         TooFewPairsError: there are fewer people or faces than that.

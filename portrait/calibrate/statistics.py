@@ -51,12 +51,9 @@ class AcceptedPictures:
 
 
 def require_pairs(candidates: int, references: int, rates: Sequence[float]) -> None:
-    """Refuse rates that cannot be estimated from this many people.
+    """Refuse false accept rates that cannot be estimated from this many people.
 
-    Args:
-        candidates: Number of people who are drawn.
-        references: Number of these and of further people whose photos are only compared.
-        rates: False accept rates.
+    `candidates` are drawn; `references` are these and further people whose photos are only compared.
 
     Raises:
         SettingsError: a rate is not in (0, 1).

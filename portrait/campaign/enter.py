@@ -87,12 +87,7 @@ def enter_plan(
 ) -> None:
     """Enter the plan's people and jobs into the ledger; refuse a plan that would change what the run was started with.
 
-    Args:
-        plan: The run's plan.
-        recipes: The plan's recipes by name.
-        fingerprints: The recipes' fingerprints by name.
-        ledger: The run's ledger.
-        accept_changes: Drop what the plan no longer names.
+    Recipes and fingerprints are by the recipe's name. With `accept_changes`, what the plan no longer names is dropped.
 
     Raises:
         SettingsError: two people have the same photo, or two jobs the same picture or file.

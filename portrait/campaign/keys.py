@@ -96,13 +96,8 @@ def job_key(
     judges', since they choose among the attempts), the style's prompts, thresholds and curves, which retries follow, the
     texts of the axes, the variant, and the bytes of the photos in order. It excludes the person's name and the photo's path,
     on which no pixel depends; and device, memory tier, threads and versions of libraries, which only affect rounding. A run
-    keeps the number of threads that it was started with, and warns if the libraries have changed.
-
-    Args:
-        picture: The picture in the plan.
-        shared: From `shared_ingredients`.
-        fingerprint: The fingerprint of the picture's recipe.
-        photos: SHA-256 of each photo's bytes.
+    keeps the number of threads that it was started with, and warns if the libraries have changed. `photos` are the SHA-256 of
+    each photo's bytes.
     """
     ingredients = {
         "shared": shared,

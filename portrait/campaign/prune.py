@@ -18,15 +18,10 @@ def prune_run(
 ) -> tuple[list[Path], int]:
     """Remove what a run no longer needs; return the files, and the number of rows of embeddings or jobs removed.
 
-    Always removed: files that no job of the plan refers to, and jobs that are no longer in the plan.
-
-    Args:
-        run: A run's folder.
-        rejected: Also remove pictures that were not accepted; their rows and scores stay.
-        embeddings: Also remove the faces' embeddings, which are biometric data. Comparisons between people (impostors,
-            one person across styles) are then no longer possible; only the gap between a person and strangers stays in
-            the ledger, because the tolerance of later comparisons is a share of it.
-        dry_run: Remove nothing.
+    Always removed: files that no job of the plan refers to, and jobs that are no longer in the plan. `rejected` also removes
+    pictures that were not accepted; their rows and scores stay. `embeddings` also removes the faces' embeddings, which are
+    biometric data. Comparisons between people (impostors, one person across styles) are then no longer possible; only the gap
+    between a person and strangers stays in the ledger, because the tolerance of later comparisons is a share of it.
     """
     with exclusive_lock(run), Ledger.open(run) as ledger:
         if not dry_run:

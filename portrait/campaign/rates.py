@@ -74,11 +74,6 @@ def forecast(plan: Plan, recipes: Mapping[str, Recipe], measured: Mapping[str, M
 
     The success rate is that of first attempts in runs on this machine, or the calibration's at the plan's FAR. As retries
     adjust the knobs, the true number is a little lower.
-
-    Args:
-        plan: The plan.
-        recipes: The plan's recipes by name.
-        measured: From `measured_rates`.
     """
     jobs = Counter((picture.recipe, picture.style) for picture in plan.pictures(recipes))
     forecasts = []

@@ -80,14 +80,7 @@ def face_box(record: PortraitRecord) -> Box:
 
 
 def crop_for(size: Size, width: int, height: int, face: Box) -> Crop:
-    """The largest crop of the size's shape within the picture that includes the face; padded if there is none.
-
-    Args:
-        size: The requested size.
-        width: Width of the picture in pixels.
-        height: Height of the picture in pixels.
-        face: The box of its face.
-    """
+    """The largest crop of the size's shape, within a picture of width x height pixels, that has the face; padded if there is none."""
     aspect = size.width / size.height
     x1, y1, x2, y2 = face
     face_width, face_height = x2 - x1, y2 - y1
@@ -115,13 +108,9 @@ def suffix_of(picture: np.ndarray, size: Size) -> str:
 
 
 def encode_size(picture: np.ndarray, size: Size, face: Box, *, tool: bool = True) -> tuple[bytes, str, Crop]:
-    """Crop and encode a picture; return the file's bytes, its suffix, and what was done.
+    """Crop and encode a picture, (H, W, 3) or (H, W, 4) uint8; return the file's bytes, its suffix, and what was done.
 
-    Args:
-        picture: (H, W, 3) uint8, or (H, W, 4) if its background is transparent.
-        size: The requested size.
-        face: The box of its face.
-        tool: Whether to include the tool's name; the mark that it is generated is always included.
+    Without `tool` the file does not name it; the mark that the picture is generated is always included.
     """
     crop = crop_for(size, picture.shape[1], picture.shape[0], face)
     image = Image.fromarray(_cut(picture, crop.box)).resize((size.width, size.height), Image.Resampling.LANCZOS)

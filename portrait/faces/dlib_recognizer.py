@@ -16,9 +16,6 @@ class DlibRecognizer:
     The face is aligned by dlib's own five-point predictor inside the detector's box. Similarities of this
     network span a narrow range: those of different people lie just below those of one person (`portrait calibrate` measures
     both).
-
-    Args:
-        form: How faces are prepared.
     """
 
     name = "dlib"

@@ -24,12 +24,10 @@ TEMPLATE_SIDE = 112
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """How a face is prepared before it is embedded; the embeddings of several crops are averaged.
+    """How a face is prepared before it is embedded, under the name that calibrations use; several crops are averaged.
 
-    Args:
-        name: What calibrations call it.
-        deviations: Of the Gaussian that smooths each crop, in pixels of a crop of 112; empty for one crop as the networks
-            were trained with.
+    Each crop is smoothed by a Gaussian of one of the `deviations`, in pixels of a crop of 112; without any there is one crop as
+    the networks were trained with.
     """
 
     name: str
@@ -65,12 +63,7 @@ def form_named(name: str) -> Form:
 
 
 def mean_embedding(crops: list[RgbImage], features: Callable[[RgbImage], NDArray[np.floating]]) -> Embedding:
-    """The mean direction of the features of some crops, of unit length.
-
-    Args:
-        crops: At least one.
-        features: Crop -> (D,) numbers of any length.
-    """
+    """The mean direction, of unit length, of the features, (D,) of any length, of at least one crop."""
     vectors = np.stack([np.asarray(features(crop), np.float32) for crop in crops])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     if len(vectors) == 1:

@@ -140,11 +140,7 @@ class InsightFaceAnalyzer:
         return _merged(passes, smallest=_WELL_SEEN * longest / 640, largest=_LARGE * shortest)
 
     def detect(self, image: RgbImage) -> list[Face]:
-        """Faces with `det_score >= det_threshold`, from left to right.
-
-        Args:
-            image: (H, W, 3) uint8, RGB.
-        """
+        """Faces of a (H, W, 3) uint8 RGB picture with `det_score >= det_threshold`, from left to right."""
         accepted = [face for face in self.candidates(image) if face.det_score >= self.det_threshold]
         return sorted(accepted, key=lambda face: face.center[0])
 

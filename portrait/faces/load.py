@@ -12,12 +12,7 @@ from portrait.hub.judges import FACE_TOOLS, JUDGES, Judge, tools_for
 
 
 def load_analyzer(*, commercial: bool, threads: int = 0, form: Form = PLAIN) -> FaceAnalyzer:
-    """Load the detector with the first judge's recognizer.
-
-    Args:
-        commercial: Use only models that are licensed for commercial use.
-        threads: CPU threads, 0 for all cores.
-        form: How the faces that are judged are prepared.
+    """Load the detector with the first judge's recognizer; on 0 `threads`, on all cores.
 
     Raises:
         WeightsError: a model is missing or damaged.

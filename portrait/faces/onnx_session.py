@@ -11,11 +11,7 @@ if TYPE_CHECKING:
 
 
 def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
-    """Options of a CPU session whose threads sleep, rather than spin, while they have nothing to do.
-
-    Args:
-        threads: Threads within an operator; None for all cores available to this process.
-    """
+    """Options of a CPU session whose threads sleep while they have nothing to do; None for all cores of this process."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

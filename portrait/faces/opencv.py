@@ -64,11 +64,7 @@ class YuNetDetector:
         self.digests = {path.stem: sha256_of(path)}
 
     def candidates(self, image: RgbImage) -> list[Face]:
-        """Every face seen above a low score, best first.
-
-        Args:
-            image: (H, W, 3) uint8, RGB.
-        """
+        """Every face of a (H, W, 3) uint8 RGB picture above a low score, best first."""
         faces: list[Face] = []
         for side in _SIDES:
             scale = min(1.0, side / max(image.shape[:2]))

@@ -30,11 +30,9 @@ def upright_photo(photo: Photo, analyzer: FaceAnalyzer) -> Photo:
 
 
 def degrees_to_upright(image: RgbImage, analyzer: FaceAnalyzer) -> int:
-    """The degrees clockwise by which a photo must be turned: 0, 90, 180 or 270.
+    """The degrees clockwise by which a (H, W, 3) uint8 RGB photo must be turned: 0, 90, 180 or 270.
 
-    Args:
-        image: (H, W, 3) uint8, RGB.
-        analyzer: Detector whose points tell where the eyes and the mouth are.
+    The analyzer's points tell where the eyes and the mouth are.
     """
     height, width = image.shape[:2]
     for side in _SIDES:

@@ -158,12 +158,9 @@ class Shrinkable(Protocol):
 
 
 def retry_on_oom(model: Shrinkable, work: Callable[[], T], again: Callable[[], T] | None = None) -> T:
-    """Do `work`; if memory runs out, shrink the model and do `again`, or else `work`, once.
+    """Do `work`; if memory runs out, switch the model to a smaller tier and do `again`, or else `work`, once.
 
-    Args:
-        model: Switched to a smaller tier, if its device supports one.
-        work: What may run out of memory.
-        again: The same with less memory, such as one picture at a time.
+    `again` is the same with less memory, such as one picture at a time.
 
     Raises:
         MemoryLimitError: memory runs out again.

@@ -52,13 +52,8 @@ def endpoint() -> str:
 class HubDownload:
     """A file to download from the hub, as the hub describes it.
 
-    Args:
-        part: The part that it belongs to.
-        file: The file.
-        url: Its address.
-        size: Bytes; 0 if unknown.
-        tag: The hub's ETag: the SHA-256 of a large file, git's SHA-1 of a small one, or anything else.
-        sha256: The expected SHA-256: the pin, or else as announced by the hub, or else empty.
+    `size` is in bytes, 0 if unknown; `tag` the hub's ETag: the SHA-256 of a large file, git's SHA-1 of a small one, or
+    anything else; `sha256` what is expected: the pin, or else as announced by the hub, or else empty.
     """
 
     part: Part
@@ -91,13 +86,8 @@ def fetch(
 
     Parts that are already here are only verified. Before the first byte, the sizes stated by the hub are compared with the
     pins, and their sum with the free disk space. Complete files stay if another one fails, and so does the partial content
-    of an interrupted file: the next run resumes it.
-
-    Args:
-        parts: Parts of the manifest.
-        force: Download again what is already here, for a file whose hash is wrong.
-        jobs: Number of parallel downloads.
-        report: Called with the progress.
+    of an interrupted file: the next run resumes it. `force` downloads again what is already here, for a file whose hash is
+    wrong; `jobs` files are downloaded at once.
 
     Returns:
         Part name -> path -> SHA-256.
@@ -221,13 +211,7 @@ def _fetch_archive(part: Part, report: Report | None, stop: threading.Event) -> 
 
 @contextlib.contextmanager
 def _network_errors(what: str, host: str, mirror: str) -> Iterator[None]:
-    """Turn errors between the first connection and the last byte into ours.
-
-    Args:
-        what: What is downloaded.
-        host: The host that it is downloaded from.
-        mirror: The variable that can name another host.
-    """
+    """Turn errors while `what` is downloaded into ours; `mirror` is the variable that can name another host."""
     try:
         yield
     except AnswerError as error:

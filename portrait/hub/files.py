@@ -177,9 +177,7 @@ def _link(source: Path, target: Path) -> None:
 def atomic_directory(folder: Path, is_complete: Callable[[], bool]) -> Iterator[Path]:
     """A directory to fill, next to `folder`, which becomes `folder` if the block ends without an error.
 
-    Args:
-        folder: The folder to create, completely or not at all.
-        is_complete: Whether it already exists; it then stays, since the process that created it may be loading it.
+    A folder that `is_complete` by then stays, since the process that created it may be loading it.
 
     Raises:
         WeightsError: the directory above cannot be written to.

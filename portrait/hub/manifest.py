@@ -146,12 +146,8 @@ def manifest() -> dict[str, Part]:
 def find_part(name: str, recipes: Collection[str] = ()) -> Part:
     """Find a part by name.
 
-    Args:
-        name: The part's name.
-        recipes: Names of recipes that could also have been meant.
-
     Raises:
-        WeightsError: there is no such part; the message suggests the one that was probably meant.
+        WeightsError: there is no such part; the message suggests the part, or which of `recipes`, was probably meant.
     """
     parts = manifest()
     if name not in parts:

@@ -25,11 +25,7 @@ ABANDONED = 300.0
 def partial_file(folder: Path, key: str) -> Iterator[Path]:
     """A path for this process alone, with the partial file of an earlier run if there is one.
 
-    If the block fails, the file is left for the next run; if it succeeds, the file is removed.
-
-    Args:
-        folder: Where partial files are kept.
-        key: Name of the content, in plain characters.
+    If the block fails, the file is left for the next run; if it succeeds, the file is removed. `key` names the content.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, handed_on = folder / f"{key}.{uuid.uuid4().hex}.live", folder / f"{key}.part"

@@ -201,14 +201,10 @@ def disk_error(error: OSError, folder: Path, what: str = "") -> WeightsError:
 
 
 def leftovers(parts: Iterable[Part], *, everything: bool = False) -> list[Path]:
-    """Unused files in portrait's cache: interrupted downloads, and files and folders of other versions.
+    """Files and folders under `cache_dir()` that are unused: interrupted downloads, and other versions than those of `parts`.
 
-    Args:
-        parts: Parts to keep.
-        everything: Keep no parts, and no copies of pickled adapters; they must then be downloaded and converted again.
-
-    Returns:
-        Files and folders under `cache_dir()`. Running downloads are not included.
+    Running downloads are not included. With `everything` no part is kept, nor copies of pickled adapters; they must then be
+    downloaded and converted again.
     """
     keep: set[Path] = set()
     for part in () if everything else parts:

@@ -53,15 +53,7 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meter:
-    """Counts the bytes of one download.
-
-    Args:
-        name: Name of the file, for reports.
-        size: Total bytes; 0 if unknown.
-        limit: Maximum number of bytes.
-        report: Called with the progress.
-        stop: Set to stop the download.
-    """
+    """Counts the bytes of one download: `size` in all, 0 if unknown, and `limit` at most. Setting `stop` stops it."""
 
     name: str
     size: int
@@ -93,13 +85,10 @@ class Meter:
 
 
 def download(url: str, path: Path, meter: Meter, token: str = "") -> None:
-    """Download `url` into `path`, resuming where the file ends.
+    """Download `url` into `path`, a `partial_file`, resuming where the file ends.
 
-    Args:
-        url: Requested anew for each connection, since the addresses it redirects to expire.
-        path: From `partial_file`.
-        meter: Updated as bytes arrive.
-        token: The hub's token, which is not sent on redirects to other hosts.
+    The address is requested anew for each connection, since those that it redirects to expire; the hub's token is not sent on
+    redirects to other hosts.
 
     Raises:
         httpx2.RequestError, httpx2.InvalidURL, AnswerError: the server does not send the file, or too many consecutive

@@ -47,11 +47,9 @@ def bands(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
 
 
 def deep_to_srgb(values: NDArray[np.uint16], profile: bytes | None) -> RgbImage:
-    """Convert 16-bit gray or color to sRGB, by its profile if it has one.
+    """Convert 16-bit gray, (H, W), or color, (H, W, 3), to sRGB, by its ICC profile if it has one.
 
-    Args:
-        values: (H, W) or (H, W, 3) uint16.
-        profile: ICC profile. For gray it is sampled as a curve of 256 points and interpolated, so that 16 bits are kept.
+    For gray the profile is sampled as a curve of 256 points and interpolated, so that 16 bits are kept.
     """
     if values.ndim == 2 and profile:
         ramp = apply_profile(Image.fromarray(np.arange(256, dtype=np.uint8)[None]), profile)

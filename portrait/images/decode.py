@@ -102,10 +102,7 @@ class _Decoded:
 def read_photo(path: str | Path, *, backdrop: int = 255) -> Photo:
     """Read a photo: orientation applied, colors in sRGB, first frame of an animation, transparency over `backdrop`.
 
-    Args:
-        path: The file.
-        backdrop: The gray behind transparent parts, 0 to 255; white, but black for masks, whose transparent parts are
-            not selected.
+    That gray, 0 to 255, is white, but black for masks, whose transparent parts are not selected.
 
     Raises:
         ImageReadError: missing, empty, truncated, not a picture, of an unsupported kind, or larger than `MAX_PIXELS`.
@@ -305,12 +302,7 @@ def as_photo(picture: str | Path | Image.Image | NDArray[np.uint8] | Photo) -> P
 
 
 def _picture_to_srgb(image: Image.Image, data: bytes) -> _Decoded:
-    """Convert an open picture to upright 8-bit sRGB, whatever its orientation, bit depth and colors.
-
-    Args:
-        image: An open picture.
-        data: The bytes of its file; empty if there is none.
-    """
+    """Convert an open picture to upright 8-bit sRGB, whatever its orientation, bit depth and colors; `data` is its file's."""
     signal, profile = _signal_of(image, data), image.info.get("icc_profile")
     if signal is not None and (signal.before_profile or not profile):
         return _converted(image, data, signal)

@@ -183,16 +183,7 @@ def calibration_table(recipe: str, file: Path | str | None = None) -> Calibratio
 
 
 def calibrated_together(recipe: str, judges: Collection[str], file: Path | str | None = None) -> bool:
-    """Whether every style of a calibration has a gate of exactly these judges.
-
-    Args:
-        recipe: The recipe of the shipped calibration.
-        judges: The judges' names.
-        file: A calibration file instead of the shipped one.
-
-    Raises:
-        SettingsError: the file cannot be read, or is damaged.
-    """
+    """Whether every style of a `calibration_table` has a gate of exactly these judges."""
     table = calibration_table(recipe, file)
     if table is None or not table.styles:
         return False
@@ -200,15 +191,7 @@ def calibrated_together(recipe: str, judges: Collection[str], file: Path | str |
 
 
 def calibrated_form(recipe: str, file: Path | str | None = None) -> str:
-    """How the judges' faces of a calibration were prepared, as `faces.form` names it; without a calibration, not at all.
-
-    Args:
-        recipe: Whose shipped calibration is meant.
-        file: A calibration file instead of the shipped one.
-
-    Raises:
-        SettingsError: the file cannot be read, or is damaged.
-    """
+    """How the judges' faces of a `calibration_table` were prepared, as `faces.form` names it; without one, not at all."""
     table = calibration_table(recipe, file)
     return PLAIN.name if table is None else table.form
 
@@ -360,8 +343,7 @@ def _at_rate(values: Mapping[float, AtRate], where: str, far: float) -> AtRate:
 def photo_thresholds(detector: str = DEFAULT_DETECTOR) -> PhotoThresholds:
     """Thresholds for two photos, also used for recipes without a calibration.
 
-    Args:
-        detector: The detector that locates the faces; if it was not measured, those of `DEFAULT_DETECTOR` are used.
+    For a detector of the faces that was not measured, they are those of `DEFAULT_DETECTOR`.
     """
     text = (resources.files("portrait.recipes") / "photo.thresholds.json").read_bytes()
     file = PhotoThresholdsFile.model_validate_json(text)

@@ -18,14 +18,10 @@ _GRID = {"controlnet_conditioning_scale": 10}  # number of values considered for
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KnobGrid:
-    """The knob values that may be worth trying.
+    """The knob values that may be worth trying, by the curves of the knobs' effects.
 
-    Args:
-        curves: The effects of the knobs.
-        first: Knobs of the first attempt; knobs that are not movable keep these values.
-        movable: The knobs that may move.
-        required_style: The smallest acceptable `style_on_face`.
-        with_enough_steps: Adjusts knobs to what the recipe can run.
+    `first` are the knobs of the first attempt, whose values those that are not `movable` keep; `required_style` is the smallest
+    acceptable `style_on_face`; `with_enough_steps` adjusts knobs to what the recipe can run.
     """
 
     curves: Curves

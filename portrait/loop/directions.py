@@ -27,9 +27,7 @@ _WISHES: Mapping[str, Mapping[str, int]] = {
 def directions(reasons: Sequence[str], *, overdrawn: bool) -> dict[str, int]:
     """Where each knob should go after these reasons: 1 up, -1 down, 0 if it stays or the reasons contradict each other.
 
-    Args:
-        reasons: From `judge.verdict.decide`.
-        overdrawn: The picture has the requested style; `not_stylized:STYLE` then means that it went too far.
+    If the picture is `overdrawn`, it has the requested style, and `not_stylized:STYLE` means that it went too far.
     """
     wishes = [_wish(reason, overdrawn) for reason in reasons]
     combined = {}

@@ -115,13 +115,7 @@ class Policy:
         return self._grid.combinations()
 
     def learn(self, knobs: Knobs, outputs: Mapping[str, float], reasons: Sequence[str]) -> None:
-        """Learn from one attempt.
-
-        Args:
-            knobs: Its knobs.
-            outputs: Output name -> measured value.
-            reasons: Reasons for its rejection; empty if it was accepted.
-        """
+        """Learn from one attempt: output name -> measured value, and why it was rejected, empty if it was accepted."""
         self._regression.learn(knobs, outputs)
         self._last = knobs
         if not reasons:
@@ -139,8 +133,7 @@ class Policy:
     def choose(self, left: int) -> tuple[Knobs, Forecast] | None:
         """The knobs of the next attempt and its expected outcome, or None if no attempt is worth making.
 
-        Args:
-            left: Attempts that the budget still allows, including this one; 0 if it is spent.
+        The budget allows `left` attempts, including this one; 0 if it is spent.
         """
         if self._best is not None and self.until == "accepted":
             self.over = "accepted"

@@ -106,11 +106,7 @@ class Curves:
         The dial starts where pictures are safely stylized (mean style one deviation above the limit) and ends where the path
         ends. In between, equal steps of balance are equal steps of the measured trade-off: half the gain of style and half
         the loss of likeness (mean of the judges), each relative to its total. Without measurements, the path itself is the
-        dial.
-
-        Args:
-            balance: In [0, 1].
-            style_limit: The smallest acceptable `style_on_face`.
+        dial. `style_limit` is the smallest acceptable `style_on_face`.
         """
         positions, mean = self.dial
         if len(positions) < 2:
@@ -206,14 +202,9 @@ def default_curves(base: Knobs, judges: Sequence[str], family: FamilyFacts) -> C
 def curves_for(
     recipe: Recipe, style: str, judges: Sequence[str], weights: Mapping[str, str], file: Path | str | None = None
 ) -> Curves:
-    """The measured curves of a recipe and style, or guesses where there are none.
+    """The measured curves of a recipe and style for these judges, or guesses where there are none.
 
-    Args:
-        recipe: Its shipped curves are used if they were measured with these very weights.
-        style: A style of the recipe.
-        judges: Names of the recognizers that judge.
-        weights: File name -> SHA-256 of the model.
-        file: The user's own curves, to use instead of the shipped ones.
+    They are the user's in `file`, or else the shipped ones if they were measured with these very weights (file -> SHA-256).
 
     Raises:
         SettingsError: `file` cannot be read, is for other weights, or lacks the style.
@@ -233,12 +224,7 @@ def curves_for(
 
 
 def measured_judges(recipe: str, file: Path | str | None = None) -> set[str]:
-    """The judges for which the curves of every style were measured; empty if nothing was measured.
-
-    Args:
-        recipe: The recipe of the shipped curves.
-        file: The user's own curves, to use instead of the shipped ones.
-    """
+    """The judges for whom the shipped curves, or those in the file, have every style; none if nothing was measured."""
     table = read_curves(Path(file)) if file else _shipped(recipe)
     if table is None or not table.styles:
         return set()

@@ -86,15 +86,11 @@ class Signer:
         return signer
 
     def sign(self, data: bytes, kind: str, record: PortraitRecord, *, edits: Sequence[str] = ()) -> bytes:
-        """Add Content Credentials to a picture file; its pixels stay.
+        """Add Content Credentials to a picture file of a `kind` of `WRITE_FORMATS`; its pixels stay.
 
-        Args:
-            data: The file's bytes.
-            kind: A key of `WRITE_FORMATS`.
-            record: How it was made. The statement includes the SHA-256 of photo and references, the recipe's name and
-                digest, and the digests of the weights and of the portrait's pixels, but no path, face, similarity or
-                embedding.
-            edits: C2PA actions after the portrait was made, such as c2pa.cropped.
+        The statement includes the SHA-256 of photo and references, the recipe's name and digest, and the digests of the
+        weights and of the portrait's pixels, but no path, face, similarity or embedding. `edits` are C2PA actions after the
+        portrait was made, such as c2pa.cropped.
 
         Raises:
             SettingsError: the file cannot be signed.
@@ -227,12 +223,9 @@ class Credentials:
 
 
 def read_credentials(data: bytes, mime: str, *, anchors: bytes = b"") -> Credentials | None:
-    """Read and verify the Content Credentials of a picture file; None if it has none.
+    """Read and verify the Content Credentials of a picture file of type `mime`, such as image/png; None if it has none.
 
-    Args:
-        data: The file's bytes.
-        mime: Its type, such as image/png.
-        anchors: PEM of the certificates that are trusted to issue signers.
+    `anchors` is the PEM of the certificates that are trusted to issue signers.
 
     Raises:
         SettingsError: c2pa-python is not installed, or `anchors` does not contain certificates.

@@ -14,15 +14,9 @@ from portrait.records.portrait import PortraitRecord
 
 
 def encode_portrait(image: np.ndarray, kind: str, record: PortraitRecord, *, signer: Signer | None = None) -> bytes:
-    """Encode a portrait's file with the AI mark, the parameters and, given a signer, Content Credentials.
+    """Encode a portrait, (H, W, 3) or (H, W, 4) uint8, with the AI mark, the parameters and, given a signer, Content Credentials.
 
-    With `no_metadata` only the mark is written. The pixels are the same in any case.
-
-    Args:
-        image: (H, W, 3) or (H, W, 4) uint8.
-        kind: A key of `WRITE_FORMATS`.
-        record: The portrait's record.
-        signer: The signer; None leaves the file unsigned.
+    `kind` is a key of `WRITE_FORMATS`. With `no_metadata` only the mark is written. The pixels are the same in any case.
 
     Raises:
         InputError, ShapeError: as in `encode_picture`.

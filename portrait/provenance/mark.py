@@ -25,8 +25,7 @@ _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 def xmp_mark(*, tool: bool = True) -> str:
     """The XMP packet of a generated picture; always the same bytes, since it has no date.
 
-    Args:
-        tool: Whether it names portrait and its version (`xmp:CreatorTool`); the mark itself is always included.
+    Without `tool` it does not name portrait and its version (`xmp:CreatorTool`); the mark itself is always included.
     """
     creator = f"\n   <xmp:CreatorTool>{TOOL}</xmp:CreatorTool>" if tool else ""
     return _PACKET.format(source=GENERATED, tool=creator)

@@ -401,11 +401,7 @@ _RECORD: TypeAdapter[PortraitRecord | FailureRecord] = TypeAdapter(
 
 
 def read_record(text: str | bytes, source: object = "this") -> PortraitRecord | FailureRecord:
-    """Read a record's JSON. Keys of later versions are accepted, but not written again.
-
-    Args:
-        text: The record's JSON.
-        source: Its name in errors, such as its file.
+    """Read a record's JSON, called `source` in errors. Keys of later versions are accepted, but not written again.
 
     Raises:
         SettingsError: it is not a record; the message says where it deviates.

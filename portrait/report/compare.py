@@ -307,9 +307,7 @@ def _not_compared(unpaired: Unpaired) -> list[str]:
 def _columns(pairs: Sequence[Pair], gaps: Mapping[str, float | None]) -> list[_Column]:
     """Likeness by each judge, style on the face and acceptance; over all styles, and per style if there are several.
 
-    Args:
-        pairs: The matched jobs.
-        gaps: Judge -> the gap between the person and strangers; None if unknown.
+    `gaps` are those between the person and strangers by judge; None if unknown.
     """
     styles = list(dict.fromkeys(new.style for _, new in pairs))
     measures: list[tuple[Measure, str | None]] = [("likeness", judge) for judge in gaps]

@@ -36,12 +36,7 @@ _ENDINGS = {
 
 
 def explain(record: PortraitRecord | FailureRecord, *, verbose: bool = False) -> str:
-    """Explain the record of one portrait as text, one fact per line, without terminal control characters.
-
-    Args:
-        record: The record.
-        verbose: Whether to add cosine similarities to their explanations.
-    """
+    """Explain a record as text, one fact per line, without terminal control characters; `verbose` adds cosine similarities."""
     lines = _failed(record) if isinstance(record, FailureRecord) else _lines(record, verbose=verbose)
     return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
 

@@ -65,11 +65,8 @@ def drift_page(run: Path, baseline: Path | None = None) -> str:
 def render_page(report: DriftReport, run: Path, baseline: Run | None = None) -> str:
     """Render the page of a report.
 
-    Args:
-        report: The numbers.
-        run: The run's folder, for the pictures; those that are not there any more are shown as empty frames.
-        baseline: What the run was compared with. The pictures of a run can be put beside these; the JSON of a report has
-            none.
+    Pictures that are not in the run's folder any more are shown as empty frames. Those of a baseline can be put beside them;
+    the JSON of a report has none.
     """
     old_folder = baseline.folder if baseline else None
     old_file = _same_picture_in(baseline.jobs if baseline else [], report)

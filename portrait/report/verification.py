@@ -34,9 +34,7 @@ _MAX_SAMPLE = 1500
 def verify(run: Run, duplicates: Sequence[DuplicateIdentity]) -> list[VerificationEntry]:
     """Per recipe, style and judge: compare portraits with the photos of their own people and of all others.
 
-    Args:
-        run: A run with embeddings; without them the result is empty.
-        duplicates: People who look like one person even in their photos; they are not compared with each other.
+    Empty without embeddings. `duplicates`, people who look like one even in their photos, are not compared with each other.
     """
     alike = _subject_pairs(duplicates)
     comparable = _comparable(run)
@@ -167,14 +165,8 @@ def find_confusion(run: Run) -> tuple[dict[int, NearestOther], list[DuplicateIde
 def check_same_person(run: Run, duplicates: Sequence[DuplicateIdentity]) -> SamePerson | None:
     """Check that each person looks like the same person in all of their portraits, across styles.
 
-    Everybody is listed, the least similar first, with the portrait that matches the others and the photo least.
-
-    Args:
-        run: A run with embeddings.
-        duplicates: People who look like one person even in their photos; their portraits are not those of different people.
-
-    Returns:
-        None if nobody has two portraits with embeddings.
+    Everybody is listed, the least similar first, with the portrait that matches the others and the photo least; None if nobody
+    has two portraits with embeddings. The portraits of `duplicates` do not count as those of different people.
     """
     portraits = run.with_embeddings()
     several = _portraits_of_each(run, portraits)

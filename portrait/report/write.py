@@ -23,14 +23,7 @@ def write_report(
     json_file: Path | None = None,
     csv_file: Path | None = None,
 ) -> DriftReport:
-    """Measure a run, compare it with a baseline if there is one, and write the requested files; return the report.
-
-    Args:
-        folder: A run.
-        baseline: Another run, or the JSON of a report.
-        html: File for the page.
-        json_file: File for the numbers, which later runs can be compared with.
-        csv_file: File for the numbers as a table.
+    """Measure a run, compare it with a baseline (another run, or the JSON of a report), and write the requested files.
 
     Raises:
         CampaignError, EvaluationError, SettingsError: as `read_run`, `read_baseline` and `compute_report`.

@@ -157,14 +157,7 @@ NOTHING = PhotoInputs()
 
 
 def controls_html(recipe: Recipe, form: Form, recipes: Iterable[str], inputs: PhotoInputs = NOTHING) -> str:
-    """The form.
-
-    Args:
-        recipe: Whose styles are offered.
-        form: The chosen values.
-        recipes: The names of the recipes that are installed.
-        inputs: The photo with its crops, and the uploaded background.
-    """
+    """The form with its chosen values: the styles of `recipe`, and the names of all `recipes` that are installed."""
     choices = choices_for(recipe, _text(form, "style"))
     return (
         f'<form id="form" autocomplete="off">{_styles(recipe, _text(form, "style"))}'

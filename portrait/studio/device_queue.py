@@ -15,11 +15,7 @@ class QueueFullError(PortraitError):
 
 
 class DeviceQueue:
-    """First come, first served; patient tickets come after all others.
-
-    Args:
-        max_waiting: How many may wait in addition to the one being served.
-    """
+    """First come, first served; patient tickets come after all others. `max_waiting` may wait while one is being served."""
 
     def __init__(self, max_waiting: int = 16) -> None:
         self.max_waiting = max_waiting

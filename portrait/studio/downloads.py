@@ -151,13 +151,7 @@ def _file_at(session: Session, number: int, name: str, signer: Signer | None) ->
 
 
 def add_route(app: Any, sessions: Sessions, signer: Signer | None) -> None:
-    """Serve the files of all sessions' pictures at the addresses of `links`, to everybody to whom Gradio serves its own files.
-
-    Args:
-        app: Gradio's.
-        sessions: Whose pictures.
-        signer: Who signs them; None leaves them unsigned.
-    """
+    """Serve the files of all sessions' pictures at the addresses of `links`, to everybody to whom Gradio's `app` serves its own."""
 
     def serve(key: str, number: int, name: str) -> Response:
         session = sessions.find(key)

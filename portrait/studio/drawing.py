@@ -49,11 +49,7 @@ class Previews:
 
 
 class Drawing:
-    """Starts the jobs of sessions.
-
-    Args:
-        models: The models of one device, and the queue for it.
-    """
+    """Starts the jobs of sessions."""
 
     def __init__(self, models: ModelHost) -> None:
         self.models = models

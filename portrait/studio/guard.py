@@ -141,10 +141,8 @@ class RequestGuard:
     authentication, limits each file of an upload but not their number, keeps the files of interrupted uploads, and does not
     slow down password guessing.
 
-    Args:
-        app: The ASGI application behind it.
-        folder: Gradio's folder for uploads.
-        max_upload_bytes: Limit for all files of one upload together.
+    `app` is the ASGI application behind it, `folder` Gradio's for uploads, `max_upload_bytes` the limit for all files of one
+    upload together.
     """
 
     def __init__(self, app: Any, folder: Path, max_upload_bytes: int) -> None:

@@ -13,11 +13,7 @@ from portrait.studio.reports import Reports
 
 
 class ReportsTab:
-    """Selectors for a run and a baseline, and the report.
-
-    Args:
-        reports: The run folders that may be opened.
-    """
+    """Selectors for a run and a baseline, and the report."""
 
     def __init__(self, reports: Reports) -> None:
         self.reports = reports

@@ -29,12 +29,7 @@ PULSE = 0.5
 
 
 class Service:
-    """Functions for callers without a page.
-
-    Args:
-        models: The models of one device, and the queue for it.
-        folder: Folder for uploads and downloads.
-    """
+    """Functions for callers without a page. `folder` is for uploads and downloads."""
 
     def __init__(self, models: ModelHost, folder: Path, signer: Signer | None = None) -> None:
         self.models = models

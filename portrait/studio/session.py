@@ -281,10 +281,6 @@ class Session:
     def take_backdrop(self, data: bytes, name: str) -> None:
         """Store a picture as background; earlier ones stay, because pictures were made with them.
 
-        Args:
-            data: The file's bytes.
-            name: Its name on the visitor's computer.
-
         Raises:
             ImageReadError: it is not a picture.
             InputError: its name is not a valid file name, it cannot be written, or the session has too many of them.

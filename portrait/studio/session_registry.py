@@ -29,12 +29,9 @@ ORPHAN_SECONDS = 600.0
 
 
 class Sessions:
-    """One session per tab, created on first use.
+    """One session per tab, created on first use with its files in `folder` and a copy of `form`.
 
-    Args:
-        folder: Folder for their files.
-        form: The form of a new session.
-        clear_cache: Clears what the models cached for photos.
+    `clear_cache` clears what the models cached for photos.
     """
 
     def __init__(self, folder: Path, form: Mapping[str, str | list[str]], clear_cache: Callable[[], None]) -> None:
@@ -76,11 +73,7 @@ class Sessions:
     def resume(self, request: gr.Request, key: str) -> Session:
         """The session of a newly loaded tab: its previous one, if `key` names one that no other tab has.
 
-        A new one is `lost` if the previous one is gone.
-
-        Args:
-            request: The tab's request.
-            key: The `Session.key` that the tab remembers; empty for a new tab.
+        A new one is `lost` if the previous one is gone. `key` is the `Session.key` that the tab remembers; empty for a new tab.
         """
         before = self.find(key)
         if before is None:

@@ -22,9 +22,7 @@ decoder = DecoderProcess()
 def take_upload(data: Mapping[str, object], folder: Path) -> tuple[bytes, str]:
     """The bytes of an upload and the name of the file; the file itself is deleted at once.
 
-    Args:
-        data: Its `path`, below `folder`, and the `name` that it had on the visitor's computer.
-        folder: Folder for uploads.
+    `data` has its `path`, below the folder for uploads, and the `name` that it had on the visitor's computer.
 
     Raises:
         InputError: there is no such upload.

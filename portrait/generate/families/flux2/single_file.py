@@ -35,12 +35,9 @@ class ScaledLinear(nn.Module):
 
 
 def load_transformer(file: Path, folder: Path, weights: torch.dtype) -> Flux2Transformer2DModel:
-    """Read a transformer from a file; it is mapped into memory.
+    """Read a transformer from a `.safetensors` file, which is mapped into memory, and the config.json of a folder.
 
-    Args:
-        file: `.safetensors`.
-        folder: Holds the transformer's config.json.
-        weights: The dtype of weights that are not 8-bit numbers.
+    `weights` is the dtype of weights that are not 8-bit numbers.
 
     Raises:
         KeyError, RuntimeError: the file holds another model.

@@ -32,12 +32,7 @@ _MEAN, _DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258
 
 
 class PictureReader(TextEncoder):
-    """Qwen2.5-VL without its output layer, and its tokenizer.
-
-    Args:
-        folder: A diffusers folder with `text_encoder` and `processor`.
-        weights: The dtype of the weights.
-    """
+    """Qwen2.5-VL without its output layer, and its tokenizer, from a diffusers folder with `text_encoder` and `processor`."""
 
     def __init__(self, folder: Path, weights: torch.dtype) -> None:
         file = folder / "processor" / "tokenizer.json"
@@ -89,10 +84,8 @@ def token_positions(is_picture: Tensor) -> Tensor:
     """The positions of tokens in time, height and width, (3, T), as Qwen2.5-VL was trained.
 
     They are passed to the network, because diffusers does not pass what transformers needs to find them
-    (huggingface/diffusers, issue 14194), and pictures would then be read as if they were text.
-
-    Args:
-        is_picture: (T,), whether a token belongs to a picture; pictures are square, with text between them.
+    (huggingface/diffusers, issue 14194), and pictures would then be read as if they were text. `is_picture`, (T,), says which
+    tokens belong to pictures; these are square, with text between them.
     """
     parts, start = [], 0
     for picture, run in groupby(is_picture.tolist()):

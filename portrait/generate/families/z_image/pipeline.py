@@ -50,12 +50,9 @@ def share_layers(controlnet: ZImageControlNetModel, transformer: nn.Module) -> N
 
 @contextmanager
 def controlled(pipe: ZImagePipeline, control: Tensor | None, scale: float) -> Iterator[None]:
-    """Within the block, the ControlNet adds its output to the transformer's layers.
+    """Within the block, the pipe's ControlNet adds its output, times `scale`, to the transformer's layers; at 0 it does not run.
 
-    Args:
-        pipe: With a ControlNet, unless `control` is None.
-        control: The ControlNet's input as latents, (1, C, h, w).
-        scale: How much is added; at 0 it does not run.
+    `control` is its input as latents, (1, C, h, w).
     """
     if control is None or scale == 0:
         yield
