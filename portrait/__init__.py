@@ -31,9 +31,8 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-os.environ.setdefault(
-    "TRANSFORMERS_VERBOSITY", "error"
-)  # else it warns on import of optional packages that are missing
+# Else it warns on import of optional packages that are missing.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 # Let threads sleep at barriers. By default they spin; beside another busy process they then take the time of the very
 # threads that they wait for. OpenMP reads this once, when torch is loaded; if the user has set any of the three, it is

@@ -235,6 +235,8 @@ def simultaneous_differences(
         steps: (columns,) for measures of yes and no, the smallest possible change of a person's value: 1, or 1 over the
             number of their pictures for a mean; 0 for other measures. A pair of opposite differences of this size is added,
             so that no change among few people is not taken for certainty, and the interval stays within -1 and 1.
+        rounds: Number of draws.
+        seed: Seed of the draws.
 
     Raises:
         TooFewPairsError: a column has fewer than two people.
@@ -344,9 +346,8 @@ def bootstrap_share_of_pairs(
 ) -> tuple[float, float]:
     """Percentile interval of sum(above) / sum(pairs) over pairs of people, each drawn once for both roles.
 
-    Args:
-        above: (N, N) how many comparisons of a reference person with a candidate person count.
-        pairs: (N, N) how many comparisons there are. The diagonal of both is 0.
+    `pairs`, (N, N), are the comparisons of a reference person with a candidate person, and `above` those that count. The
+    diagonal of both is 0.
 
     Reference:
         Snijders & Borgatti 1999, "Non-parametric standard errors and tests for network statistics" (the vertex bootstrap).

@@ -80,13 +80,6 @@ def use_pack(monkeypatch: pytest.MonkeyPatch, folder: Path, files: dict[str, byt
     monkeypatch.setenv("PORTRAIT_CACHE", str(folder / "cache"))
 
 
-def test_an_explicit_folder_without_models_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "nested").mkdir()
-    (tmp_path / "nested" / "w600k_mbf.onnx").write_bytes(b"x")
-    with pytest.raises(WeightsMissingError, match=r"no \*\.onnx directly inside"):
-        find_pack(tmp_path)
-
-
 def test_a_complete_folder_stays_for_processes_that_are_loading_it(tmp_path: Path) -> None:
     folder = tmp_path / "pack"
 

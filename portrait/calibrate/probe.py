@@ -63,14 +63,7 @@ def probe_identity(loop: AttemptLoop, subject: Subject, other: Identity, style: 
     """Draw the person with the identity on, off, and swapped for another's, and ask every judge.
 
     The photo's own structure is hidden as far as possible, and every step runs: otherwise its pixels alone carry the
-    likeness, and a broken adapter seems to work.
-
-    Args:
-        loop: A recipe's models and judges.
-        subject: The person whose photo is drawn.
-        other: The person whose identity replaces theirs.
-        style: A style of the recipe.
-        seeds: Two or more; each makes one picture of every kind.
+    likeness, and a broken adapter seems to work. Each of two or more seeds makes one picture of every kind.
     """
     knobs = _knobs_that_hide_the_photo(loop)
     framed = frame_portrait(subject.photo.pixels, subject.face, "bust", loop.recipe.resolution)

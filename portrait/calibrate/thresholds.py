@@ -100,13 +100,9 @@ def thresholds_from(
     intervals: bool = True,
     groups: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
-    """Derive limits from a sample, as `thresholds_for` reads them.
+    """Derive limits from a sample, as `thresholds_for` reads them; rates and groups as in `calibrate_thresholds`.
 
-    Args:
-        sample: From `measure_sample`.
-        rates: False accept rates, each in (0, 1).
-        intervals: Whether to compute the thresholds' intervals; they take most of the time.
-        groups: Person -> kind of group -> the person's group.
+    The thresholds' `intervals` take most of the time.
 
     Raises:
         TooFewPairsError: there are too few people for a rate.

@@ -209,9 +209,8 @@ def safe_name(text: str) -> str:
     """A folder name that every file system accepts: letters and marks of every script, digits, emoji."""
     text = "".join(c if _is_safe(c) else "-" for c in unicodedata.normalize("NFC", text))
     text = text.strip(" .-" + JOINERS) or "unnamed"
-    text = re.sub(
-        r"(?i)^(con|prn|aux|nul|(?:com|lpt)\d)(?= *(?:\.|$))", r"\1-", text
-    )  # Windows' device names, even before a dot
+    # Windows' device names, even before a dot
+    text = re.sub(r"(?i)^(con|prn|aux|nul|(?:com|lpt)\d)(?= *(?:\.|$))", r"\1-", text)
     return shorten_name(text)
 
 

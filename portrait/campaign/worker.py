@@ -127,9 +127,7 @@ class Drawn:
 class Worker:
     """Makes pictures; keeps the models of one recipe at a time loaded.
 
-    Args:
-        load: Makes the loop.
-        decoder: Of the photos, so that none of them ends or stops the worker; None for a process of its own.
+    The decoder of the photos is a process, so that none of them ends or stops the worker; None starts one.
     """
 
     def __init__(

@@ -20,12 +20,7 @@ class AuraFaceRecognizer:
     """(512,) unit embeddings by AuraFace v1, a ResNet-100 in ArcFace's layout (Deng et al. 2019).
 
     Fetched by `portrait weights fetch auraface` and run without InsightFace: the network takes RGB crops of 112 px, aligned
-    to ArcFace's template, with channels scaled to -1 to 1.
-
-    Args:
-        file: The ONNX file; None for the pinned one.
-        form: How faces are prepared.
-        threads: onnxruntime threads; None for all cores of this process.
+    to ArcFace's template, with channels scaled to -1 to 1. `file` is the ONNX file; None for the pinned one.
 
     Raises:
         WeightsMissingError: the model has not been fetched.

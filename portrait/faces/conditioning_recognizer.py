@@ -15,13 +15,9 @@ from portrait.records import Embedding, Face, RgbImage
 
 
 class ConditioningRecognizer:
-    """An ArcFace from another pack than the judge's.
+    """An ArcFace from another pack than the judge's, in a verified ONNX file.
 
-    Args:
-        file: The verified ONNX file.
-        form: `unit` for adapters trained on unit embeddings, `raw` for those trained on embeddings as the network gives
-            them.
-        threads: onnxruntime threads; None for all cores of this process.
+    `form` is `unit` for adapters trained on unit embeddings, `raw` for those trained on embeddings as the network gives them.
 
     Raises:
         WeightsCorruptError: the file cannot be loaded as a recognizer with 512-dimensional embeddings.

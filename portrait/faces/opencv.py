@@ -26,25 +26,18 @@ from portrait.records import Embedding, Face, Points, RgbImage
 DET_THRESHOLD = 0.6
 _SHOWN_THRESHOLD = 0.1  # below the acceptance threshold, so that "no face" can name the best score seen
 _OVERLAP, _MAX_CANDIDATES = 0.3, 5000
-_SIDES = (
-    640,
-    1280,
-    2048,
-)  # pixels of the longer side; the next is tried if no face is found, or one too small to locate accurately
+_SIDES = (640, 1280, 2048)
+"""Pixels of the longer side; the next is tried if no face is found, or one too small to locate accurately."""
 _MIN_SIDE, _SMALL_FACE = 16, 48  # pixels
-_UPRIGHT_SIDE, _LOOKS = (
-    448,
-    3,
-)  # enough for heads tilted by 40 degrees: the points are then accurate to .04 eye distances
+_UPRIGHT_SIDE, _LOOKS = 448, 3
+"""Enough for heads tilted by 40 degrees: the points are then accurate to .04 eye distances."""
 _UPRIGHT_TEMPLATE = (2 * (ARCFACE_TEMPLATE - 56) + _UPRIGHT_SIDE / 2).astype(np.float32)
 
 
 class YuNetDetector:
     """Faces with five points (Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector").
 
-    Args:
-        file: The ONNX file; None for the pinned one.
-        det_threshold: Candidates with lower scores do not count as faces.
+    `file` is the ONNX file; None for the pinned one.
 
     Raises:
         WeightsMissingError: the model has not been fetched.
@@ -53,13 +46,12 @@ class YuNetDetector:
 
     name = "yunet"
 
-    def __init__(self, file: str | Path | None = None, *, det_threshold: float = DET_THRESHOLD) -> None:
+    def __init__(self, file: str | Path | None = None) -> None:
         path = _model_file("yunet", file)
         with _loading(path):
             self._detector = cv2.FaceDetectorYN.create(
                 str(path), "", (320, 320), _SHOWN_THRESHOLD, _OVERLAP, _MAX_CANDIDATES
             )
-        self.det_threshold = det_threshold
         self.licenses = (find_part("yunet"),)
         self.digests = {path.stem: sha256_of(path)}
 
@@ -69,14 +61,14 @@ class YuNetDetector:
         for side in _SIDES:
             scale = min(1.0, side / max(image.shape[:2]))
             faces = self._pass(image, scale) or faces
-            sizes = [face.size * scale for face in faces if face.det_score >= self.det_threshold]
+            sizes = [face.size * scale for face in faces if face.det_score >= DET_THRESHOLD]
             if scale == 1 or (sizes and min(sizes) >= _SMALL_FACE):
                 break
         return sorted(faces, key=lambda face: -face.det_score)
 
     def detect(self, image: RgbImage) -> list[Face]:
-        """Faces with `det_score >= det_threshold`, from left to right."""
-        accepted = [self._upright(image, f) for f in self.candidates(image) if f.det_score >= self.det_threshold]
+        """Faces with `det_score >= DET_THRESHOLD`, from left to right."""
+        accepted = [self._upright(image, f) for f in self.candidates(image) if f.det_score >= DET_THRESHOLD]
         return sorted(accepted, key=lambda face: face.center[0])
 
     def _upright(self, image: RgbImage, face: Face) -> Face:
@@ -85,7 +77,7 @@ class YuNetDetector:
             matrix = similarity_transform(face.kps, _UPRIGHT_TEMPLATE)
             crop = cv2.warpAffine(image, matrix, (_UPRIGHT_SIDE, _UPRIGHT_SIDE), flags=cv2.INTER_AREA)
             faces = self._pass(RgbImage(np.asarray(crop, np.uint8)), 1.0)
-            faces = [candidate for candidate in faces if candidate.det_score >= self.det_threshold]
+            faces = [candidate for candidate in faces if candidate.det_score >= DET_THRESHOLD]
             if not faces:
                 break
             nearest = min(faces, key=lambda candidate: float(np.linalg.norm(candidate.kps.mean(0) - _UPRIGHT_SIDE / 2)))
@@ -107,9 +99,7 @@ class YuNetDetector:
 class SFaceRecognizer:
     """(128,) unit embeddings by SFace (Zhong et al. 2021, "SFace: Sigmoid-Constrained Hypersphere Loss").
 
-    Args:
-        file: The ONNX file; None for the pinned one.
-        form: How faces are prepared.
+    `file` is the ONNX file; None for the pinned one.
 
     Raises:
         WeightsMissingError: the model has not been fetched.
@@ -143,11 +133,6 @@ class YuNetAnalyzer:
 
     Its embeddings condition no adapter, so only recipes without a conditioning recognizer can use it.
 
-    Args:
-        detector: The ONNX file of YuNet; None for the pinned one.
-        recognizer: The ONNX file of SFace; None for the pinned one.
-        form: How SFace's faces are prepared.
-
     Raises:
         WeightsMissingError: a model has not been fetched.
         WeightsCorruptError: a file is not the model, or differs from its pin.
@@ -155,15 +140,12 @@ class YuNetAnalyzer:
 
     name = "sface"
     detector = "yunet"
-    same_person_threshold = (
-        0.363  # OpenCV's own threshold for photos: https://docs.opencv.org/4.x/d0/dd4/tutorial_dnn_face.html
-    )
+    same_person_threshold = 0.363
+    """OpenCV's own threshold for photos: https://docs.opencv.org/4.x/d0/dd4/tutorial_dnn_face.html"""
 
-    def __init__(
-        self, detector: str | Path | None = None, recognizer: str | Path | None = None, *, form: Form = PLAIN
-    ) -> None:
-        self._detector = YuNetDetector(detector)
-        self._recognizer = SFaceRecognizer(recognizer, form=form)
+    def __init__(self, *, form: Form = PLAIN) -> None:
+        self._detector = YuNetDetector()
+        self._recognizer = SFaceRecognizer(form=form)
         self.form = form
         self.licenses = (*self._detector.licenses, *self._recognizer.licenses)
         self.digests = self._detector.digests | self._recognizer.digests

@@ -39,10 +39,7 @@ class Backdrop:
     sha256: str = ""
 
     def behind(self, picture: RgbImage) -> tuple[RgbImage, np.ndarray | None]:
-        """Put the background behind the person of a picture, whose edges are cleaned of the old background's colors.
-
-        Args:
-            picture: (H, W, 3) uint8, a stylized `photo`.
+        """Put the background behind the person of a stylized `photo`, cleaning its edges of the old background's colors.
 
         Returns:
             (H, W, 3) uint8 and, for a transparent background, the person's own colors with alpha, (H, W, 4) uint8; the first
@@ -88,13 +85,10 @@ class Backdrop:
 def prepare_background(
     background: Background, photo: RgbImage, face: Face, box: tuple[int, int, int] | None = None
 ) -> Backdrop:
-    """Find the person, and read the background's file if there is one.
+    """Find the person in the part of the photo that the pictures will show, and read the background's file if there is one.
 
-    Args:
-        background: The background to apply.
-        photo: (H, W, 3) uint8, the part of the photo that the pictures will show.
-        face: The person's face in `photo`. Everybody else counts as background, unless they touch the person.
-        box: (left, top, side) of the part that was drawn, if that is not all of it.
+    Everybody but the person with this face counts as background, unless they touch the person. `box` is (left, top, side) of
+    the part that was drawn, if that is not all of `photo`.
 
     Raises:
         ImageReadError: the file cannot be read.
@@ -163,12 +157,7 @@ def _own_colors(picture: RgbImage, matte: np.ndarray) -> RgbImage:
 def unmixed(picture: RgbImage, alpha: np.ndarray) -> tuple[RgbImage, RgbImage]:
     """Separate the colors of the person and of the background where the picture shows a mixture of both.
 
-    Args:
-        picture: (H, W, 3) uint8.
-        alpha: (H, W) float32 in [0, 1], the person's share.
-
-    Returns:
-        (H, W, 3) uint8 twice: the person's colors and the background's, each extended beyond the edge.
+    `alpha`, (H, W) float32 in [0, 1], is the person's share. The results are (H, W, 3) uint8, each extended beyond the edge.
 
     Reference:
         Forte 2021, "Approximate fast foreground colour estimation" (blur fusion, two passes).

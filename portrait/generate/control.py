@@ -14,16 +14,10 @@ _COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255))
 
 
 def control_image(kind: str, image: RgbImage, face: Face | None) -> RgbImage:
-    """Draw what the ControlNet of this kind was trained to see.
+    """Draw what the ControlNet of this kind was trained to see of a (H, W, 3) uint8 RGB picture, in the same shape.
 
-    Args:
-        kind: canny (white edges on black), lineart (white lines on black), tile (the photo), or keypoints (the
-            five face points as InstantID draws them).
-        image: (H, W, 3) uint8 RGB.
-        face: The face of `image`, for keypoints.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
+    The kinds are canny (white edges on black), lineart (white lines on black), tile (the photo), and keypoints (the five points
+    of its face as InstantID draws them).
 
     Raises:
         SettingsError: keypoints without a face.

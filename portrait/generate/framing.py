@@ -103,15 +103,9 @@ _RIM = 0.12
 
 
 def paste_back(photo: RgbImage, stylized: RgbImage, box: tuple[int, int, int]) -> RgbImage:
-    """Paste the stylized square back into the photo, blended over a rim inside the square.
+    """Paste a stylized square, (S, S, 3) uint8 with any S, back into the photo, blended over a rim inside the square.
 
-    Args:
-        photo: (H, W, 3) uint8.
-        stylized: (S, S, 3) uint8, any S.
-        box: (left, top, side) in the photo.
-
-    Returns:
-        (H, W, 3) uint8; outside the box equal to the photo, pixel for pixel.
+    `box` is (left, top, side) in the photo. Outside of it the result is equal to the photo, pixel for pixel.
     """
     left, top, side = box
     height, width = photo.shape[:2]

@@ -69,10 +69,6 @@ def deep_to_srgb(values: NDArray[np.uint16], profile: bytes | None) -> RgbImage:
 def signal_to_srgb(values: NDArray[np.uint8] | NDArray[np.uint16], signal: ColorSignal) -> tuple[RgbImage, float]:
     """Convert values in the colors of `signal` to sRGB; also return the peak in cd/m² if HDR was tone-mapped, else 0.
 
-    Args:
-        values: (H, W, 3) uint8 or uint16.
-        signal: The colors that the values stand for.
-
     Reference:
         PQ and HLG: ITU-R BT.2100; HLG shown at 1000 cd/m². Tone mapping: ITU-R BT.2390, section 5.4.1, on the
         largest of R, G and B, from the picture's own peak to `SDR_WHITE`: SDR that was stored as HDR stays as it was.

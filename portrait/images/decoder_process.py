@@ -41,11 +41,8 @@ class DecoderProcess:
 
     A photo that takes too long, is no longer wanted, or crashes it ends the process; the next photo gets a new one. On Linux
     a photo may not take more memory than the largest that is decoded. What it sends back is numbers and text; nothing is unpickled. If somebody ends it with SIGTERM, such as a service manager that
-    ends all processes of a service, the photo is decoded again.
-
-    Args:
-        seconds: How long a photo may take.
-        reserve: Bytes that decoding may take besides those for pixels.
+    ends all processes of a service, the photo is decoded again. A photo may take so many `seconds`, and so many bytes besides
+    those for pixels (`reserve`).
     """
 
     def __init__(self, seconds: float = MAX_SECONDS, reserve: int = RESERVE) -> None:

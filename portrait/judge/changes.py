@@ -51,23 +51,18 @@ class SkinLimits:
     most: float
 
     def change(self, photo: RgbImage, picture: RgbImage) -> float:
-        """How much lighter the skin is than the style would make it, in units of CIE L; negative if it is darker.
+        """How much lighter the skin of the picture is than the style would make it, in units of CIE L; negative if darker.
 
-        Args:
-            photo: (S, S, 3) uint8 aligned crop of the framed photo, S a multiple of 112.
-            picture: The crop of the picture at the same points.
+        Both are crops as for `mouth_shift`.
         """
         return skin_lightness(picture) - self.slope * skin_lightness(photo) - self.offset
 
 
 def skin_lightness(crop: RgbImage) -> float:
-    """Mean CIE L, 0 to 100, of both cheeks.
-
-    Args:
-        crop: (S, S, 3) uint8 aligned face, S a multiple of 112.
+    """Mean CIE L, 0 to 100, of both cheeks of an aligned face, (S, S, 3) uint8 with S a multiple of 112.
 
     Raises:
-        ShapeError: the crop has a wrong shape.
+        ShapeError: the crop has another shape.
     """
     scale = _scale(crop)
     mask = np.zeros(crop.shape[:2], np.uint8)
@@ -103,14 +98,7 @@ def features_shown(photo: RgbImage, picture: RgbImage) -> float:
     The lightness of each feature, band-passed to exclude marks and shading, is searched for near its place by normalized
     cross-correlation, which counts less if it is faint. The result is the mean over both eyes and the mouth, so closed eyes
     or a laugh cost little. A feature that the photo itself does not show counts as shown. `eval/faceless.py` measures this
-    on portraits with and without eyes and mouth.
-
-    Args:
-        photo: (S, S, 3) uint8 aligned crop of the framed photo, S a multiple of 112.
-        picture: The crop of the picture at the same points.
-
-    Raises:
-        ShapeError: the crops have a wrong shape, or different shapes.
+    on portraits with and without eyes and mouth. The crops and errors are those of `mouth_shift`.
     """
     before, after, scale = _smooth_lightness(photo, picture)
     sigma = float(np.sqrt(_SHADING**2 - _SMOOTH**2)) * scale

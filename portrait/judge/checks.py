@@ -18,6 +18,7 @@ _WINDOW = 3.0  # sigma of the Gaussian window, pixels at 224
 _CHROMA = 3.0  # chroma is compared at this smoothness, as eyes and codecs do
 _FLAT = 9.0  # 3 units of CIE Lab, squared: windows of less contrast do not count
 _ALIGN_SIDE = 112  # pixels, the size at which crops are registered
+_EDGE_SIDE = 96  # pixels, the size at which edges are compared
 _ALIGN_CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
 
 
@@ -303,18 +304,11 @@ def point_displacement(photo: Points, picture: Points) -> float:
     return float(np.linalg.norm(photo - picture, axis=1).mean() / max(1e-6, float(np.linalg.norm(photo[1] - photo[0]))))
 
 
-def edge_agreement(
-    photo: RgbImage, picture: RgbImage, figure: NDArray[np.bool_] | None = None, side: int = 96
-) -> float:
-    """How well the edges of two pictures agree, in [-1, 1]: 1 for a copy, near 0 for another composition.
+def edge_agreement(photo: RgbImage, picture: RgbImage, figure: NDArray[np.bool_] | None = None) -> float:
+    """How well the edges of two (S, S, 3) uint8 pictures agree, in [-1, 1]: 1 for a copy, near 0 for another composition.
 
-    Pearson correlation of the gradient magnitudes of CIE lightness at `side` pixels, smoothed by one pixel.
-
-    Args:
-        photo: (S, S, 3) uint8.
-        picture: Of the same shape.
-        figure: (S, S) bool, where edges count, with a rim of three of `side` pixels around it; None for everywhere.
-        side: What both are shrunk to.
+    Pearson correlation of the gradient magnitudes of CIE lightness at `_EDGE_SIDE` pixels, smoothed by one pixel, where the
+    `figure`, (S, S) bool, and a rim of three pixels around it are; None for everywhere.
 
     Raises:
         ShapeError: the pictures differ in shape.
@@ -323,14 +317,15 @@ def edge_agreement(
         raise ShapeError(f"pictures differ: {photo.shape} and {picture.shape}")
 
     def edges(image: RgbImage) -> NDArray[Any]:
-        small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
         light = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)[..., 0]
-        size = np.hypot(cv2.Sobel(light, cv2.CV_32F, 1, 0), cv2.Sobel(light, cv2.CV_32F, 0, 1))
-        return cv2.GaussianBlur(np.sqrt(size), (0, 0), 1.0)[counts]
+        slope = np.hypot(cv2.Sobel(light, cv2.CV_32F, 1, 0), cv2.Sobel(light, cv2.CV_32F, 0, 1))
+        return cv2.GaussianBlur(np.sqrt(slope), (0, 0), 1.0)[counts]
 
-    counts = np.ones((side, side), bool)
+    size = (_EDGE_SIDE, _EDGE_SIDE)
+    counts = np.ones(size, bool)
     if figure is not None:
-        shrunk = cv2.resize(figure.astype(np.uint8) * 255, (side, side), interpolation=cv2.INTER_AREA)
+        shrunk = cv2.resize(figure.astype(np.uint8) * 255, size, interpolation=cv2.INTER_AREA)
         counts = cv2.dilate(shrunk, np.ones((7, 7), np.uint8)) > 127
     a = edges(photo)
     a -= a.mean()
@@ -358,12 +353,9 @@ def color_distance(photo: RgbImage, picture: RgbImage) -> float:
 
 
 def psnr_inside(photo: RgbImage, picture: RgbImage, mask: NDArray[Any]) -> float:
-    """Peak signal-to-noise ratio where `mask` is True, in dB; 100 if no pixel differs.
+    """Peak signal-to-noise ratio of two (H, W, 3) uint8 pictures where `mask`, (H, W) bool, is True, in dB.
 
-    Args:
-        photo: (H, W, 3) uint8.
-        picture: The same shape.
-        mask: (H, W) bool; an empty mask gives 100.
+    It is 100 if no pixel differs, also for an empty mask.
     """
     difference = photo[mask].astype(np.float64) - picture[mask]
     error = float(np.mean(difference * difference)) if difference.size else 0.0

@@ -56,14 +56,10 @@ class StyleJudge:
     """Judges the style of pictures by one set of weights, on whose pictures it was trained.
 
     Its folder holds `style.onnx` and config.json, which has `classes` (the styles, and `PHOTO`), `least` (style -> the
-    probability that a picture must reach,
-    which all but a stated share of right pictures do), `skin` (style -> the values of `SkinLimits`), `expression`
+    probability that a picture must reach, which all but a stated share of right pictures do), `skin` (style -> the values of `SkinLimits`), `expression`
     (style -> the most that a mouth moves), `scale` (the picture's side at which marks have the size that the network was
-    trained on) and `side` (of the square around the face that it sees).
-
-    Args:
-        folder: The two files, verified.
-        digests: Path of each inside the weights -> SHA-256.
+    trained on) and `side` (of the square around the face that it sees). `digests` maps the path of each file inside the
+    weights to its SHA-256.
 
     Raises:
         WeightsCorruptError: the files cannot be loaded, or do not fit each other.
@@ -94,12 +90,7 @@ class StyleJudge:
             raise WeightsCorruptError(f"the style judge {folder} distinguishes {outputs} classes, not {self.classes}")
 
     def probabilities(self, picture: RgbImage, kps: Points) -> dict[str, float]:
-        """Style -> probability that the face is drawn in it, with `PHOTO` for no style. They add up to 1.
-
-        Args:
-            picture: (S, S, 3) uint8, the whole picture.
-            kps: (5, 2) where the face is in it.
-        """
+        """Style -> probability that the face at `kps` is drawn in it, with `PHOTO` for no style. They add up to 1."""
         window = face_window(picture, kps, self._scale, self.side)
         return dict(zip(self.classes, self.classify(window[None])[0].tolist(), strict=True))
 
@@ -110,16 +101,9 @@ class StyleJudge:
 
 
 def face_window(picture: RgbImage, kps: Points, scale: int, side: int) -> RgbImage:
-    """Cut out the square around the face, after resizing the picture.
+    """Cut out the square around the face, (side, side, 3) uint8, after resizing the whole picture to a side of `scale` pixels.
 
-    Args:
-        picture: (S, S, 3) uint8, the whole picture.
-        kps: (5, 2) the five points of the face in it.
-        scale: Side in pixels to which the picture is resized.
-        side: Side of the square.
-
-    Returns:
-        (side, side, 3) uint8; outside of the picture its border is repeated.
+    `kps`, (5, 2), are the points of the face in the picture, whose border is repeated outside of it.
     """
     height, width = picture.shape[:2]
     factor = scale / max(height, width)

@@ -95,13 +95,10 @@ class AttemptLoop:
     def subjects(
         self, photo: Photo, face: str = "auto", references: Sequence[Photo] = (), *, upright: str = "auto"
     ) -> list[Subject]:
-        """The people of `photo` to make portraits of.
+        """The people of `photo` to make portraits of, as `FaceChoice.parse` reads `face`; `like:FILE` reads that file.
 
-        Args:
-            photo: The photo to stylize.
-            face: A text for `FaceChoice.parse`; `like:FILE` reads that file.
-            references: More photos of the same person; their identity is averaged with this one's.
-            upright: "auto" turns photos whose faces are sideways or upside down, "off" leaves them as they are.
+        `references` are more photos of the same person, whose identity is averaged with this one's. With `upright` "auto",
+        photos whose faces are sideways or upside down are turned; "off" leaves them as they are.
 
         Raises:
             FaceError: there is no face, more than one, or none that is large enough; or a reference shows somebody else.
@@ -502,13 +499,10 @@ class AttemptLoop:
         return curves_for(self.recipe, style, self.judges.names, self.generator.digests, file)
 
     def knobs_for_balance(self, style: str, balance: float, limit: float | None = None, curves: str = "") -> Knobs:
-        """The knobs at a balance, along the style's measured curves or the recipe's own points.
+        """The knobs at a balance in [0, 1], along the style's measured curves or the recipe's own points.
 
-        Args:
-            style: A style of the recipe.
-            balance: In [0, 1].
-            limit: The `style_on_face` to reach safely; from the recipe's calibration unless given.
-            curves: A file of curves to use instead of the recipe's.
+        `limit` is the `style_on_face` to reach safely, from the recipe's calibration unless given; `curves` is a file to use
+        instead of the recipe's.
         """
         if limit is None:
             limit = style_limit(self.recipe, style, self.generator.digests)

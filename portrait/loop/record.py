@@ -56,19 +56,10 @@ def portrait_record(
     seconds: float,
     pixels: np.ndarray,
 ) -> PortraitRecord:
-    """Build the record of a portrait.
+    """Build the record of a portrait from all attempts in order and the index of the delivered one.
 
-    Args:
-        context: The request, and everything that did not change between the attempts.
-        candidates: All attempts, in order.
-        chosen: Index of the delivered one.
-        recipe: The recipe that was run.
-        generator: The generator that made the pictures.
-        weights: File name -> SHA-256 of every model involved.
-        licenses: The licenses of every part of the chain.
-        policy: The policy that chose the knobs and the end.
-        seconds: From the photo to the record.
-        pixels: The picture as it is written, (H, W, 3) or (H, W, 4) uint8, with its background.
+    `weights` maps the file of every model involved to its SHA-256; `seconds` are from the photo to the record; `pixels` are
+    those of the picture as it is written, (H, W, 3) or (H, W, 4) uint8, with its background.
     """
     settings = context.settings
     delivered = candidates[chosen]

@@ -52,13 +52,11 @@ class PictureScore:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judges:
-    """All models that judge a picture; the recognizers decide whether it shows the person.
+    """All models that judge a picture.
 
-    Args:
-        analyzer: Detects faces; its embedding is the first judge.
-        recognizers: Additional judges, each of which must accept too.
-        second_opinion: Another detector, for pictures in which the analyzer finds no face; None for no second look.
-        style_judge: The judge of how the recipe's weights draw each style; None if they have none.
+    The analyzer detects faces, and its embedding is the first judge of whether they are the person's; each of the other
+    recognizers must accept too. `second_opinion` is another detector, for pictures in which the analyzer finds no face;
+    `style_judge` judges how the recipe's weights draw each style.
     """
 
     analyzer: FaceAnalyzer
@@ -133,13 +131,9 @@ class Judges:
     def score_picture(
         self, framed: Framed, identity: Identity, picture: RgbImage, thresholds: Thresholds | None = None
     ) -> PictureScore:
-        """Measure a picture of the framed square, without keeps and other people.
+        """Measure a (S, S, 3) uint8 picture of the framed square, which should show `identity`, without keeps and others.
 
-        Args:
-            framed: The photo's square.
-            identity: The person whom the picture should show.
-            picture: (S, S, 3) uint8, RGB.
-            thresholds: The style's thresholds; properties without a limit are not measured.
+        Properties for which the style's `thresholds` have no limit are not measured.
         """
         face, embeddings = self.detect_and_embed(picture, framed.face)
         measurement = Measurement(
@@ -191,11 +185,7 @@ def _nearest_face(detector: Detector, picture: RgbImage, expected: Face) -> Face
 def score_attempt(judges: Judges, context: StylizeContext, square: RgbImage, output: RgbImage) -> PictureScore:
     """Measure a picture against the photo, the person, all other known people, and what must stay.
 
-    Args:
-        judges: The models that judge.
-        context: The portrait that is being made.
-        square: (S, S, 3) uint8, the square to judge, from `compose_output`.
-        output: The picture for the user, on which pixels that must not change are measured.
+    `square` is judged; pixels that must not change are measured on `output`, the picture for the user; see `compose_output`.
     """
     framed = context.framed
     if context.settings.frame == "full":
@@ -225,15 +215,7 @@ def compose_output(
 ) -> tuple[RgbImage, RgbImage]:
     """Compose the user's picture from a generated square; also return the square to judge, the part of it that they will see.
 
-    Args:
-        picture: (S, S, 3) uint8, as the generator made it.
-        photo: The whole photo.
-        framed: The square of the photo that was drawn.
-        kept: What must stay in it.
-        frame: head, bust or full; full pastes the square back into the photo.
-
-    Returns:
-        The output, (S, S, 3) or of the photo's size, and the judged square, (S, S, 3); both uint8.
+    With `frame` full, the square, (S, S, 3) uint8, is pasted back into the photo; the first picture then has the photo's size.
     """
     if kept.colors:
         picture = hold_colors(framed.image, picture)

@@ -255,9 +255,8 @@ def _det(judge: str, entries: Sequence[VerificationEntry]) -> str:
     ends = ndtri([0.0004, 0.93])
     for color, entry, name in zip(_STYLES * 9, entries, _names(entries), strict=False):
         rates = np.array(entry.det)[:, 1:]
-        rates = rates[
-            ((rates > 0) & (rates < 1)).all(1)
-        ]  # none observed does not mean a rate of 0: the curve ends before it
+        # That no error was observed does not mean a rate of 0: the curve ends before it.
+        rates = rates[((rates > 0) & (rates < 1)).all(1)]
         label = name if len(rates) else f"{name} (no errors)"
         axes.plot(*ndtri(rates).T, color=color, label=label, lw=1.3)
     axes.set_xticks(ndtri(ticks), labels)

@@ -26,17 +26,9 @@ def before_after(before: RgbImage, after: RgbImage) -> RgbImage:
 def contact_sheet(
     cells: Sequence[tuple[RgbImage, str, bool | None]], *, columns: int = 4, side: int = 320, footer: str = ""
 ) -> RgbImage:
-    """A grid of captioned pictures.
+    """A grid of pictures with a longer side of `side` pixels, with captions of at most two lines, and a wrapped `footer`.
 
-    Args:
-        cells: (picture, caption, verdict): True is written in green, False in red, None in ink. A caption
-            may have two lines.
-        columns: Pictures per row, at most.
-        side: The longer side of a picture in the sheet, pixels.
-        footer: A sentence below all pictures, wrapped, such as the licenses.
-
-    Returns:
-        (H, W, 3) uint8.
+    Each cell is (picture, caption, verdict); the caption is green for True, red for False, and in ink for None.
     """
     columns = max(1, min(columns, len(cells)))
     rows = -(-len(cells) // columns)

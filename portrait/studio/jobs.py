@@ -58,11 +58,8 @@ _Events: TypeAlias = "queue.SimpleQueue[JobEvent | None]"
 class RenderJob:
     """One request of one visitor: `settings.variants` pictures, or the previews of a photo.
 
-    When it ends and is `private`, the models' caches of the photo are cleared.
-
-    Args:
-        work: Runs in the job's own thread; calls `check` between steps and `emit` with events.
-        cancelled: Whether it is cancelled before it starts.
+    When it ends and is `private`, the models' caches of the photo are cleared. `work` runs in the job's own thread; it calls
+    `check` between steps and `emit` with events.
     """
 
     def __init__(self, work: Callable[[RenderJob], None], *, cancelled: bool = False) -> None:

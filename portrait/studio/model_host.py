@@ -37,10 +37,8 @@ log = logging.getLogger(__name__)
 class ModelHost:
     """The models of one device. One recipe is in memory at a time, and one picture is made at a time.
 
-    Args:
-        settings: recipe, device, memory, threads, commercial, base, lora and thresholds of every job come from here.
-        load: Loads a recipe's models; tests pass their own.
-        analyzer: Loads the detector for arriving photos; tests pass their own.
+    recipe, device, memory, threads, commercial, base, lora and thresholds of every job are those of `settings`. `load` loads a
+    recipe's models, `analyzer` the detector for arriving photos.
     """
 
     def __init__(

@@ -100,14 +100,9 @@ def _mark(session: Session, index: int, width: int, height: int) -> str:
 
 
 def working_html(session: Session, event: JobEvent | None, variants: int, preview: str, before: str) -> str:
-    """The view while a job works: its progress, and the forming picture.
+    """The view while a job makes `variants` pictures: its progress by its last event, and the forming picture.
 
-    Args:
-        session: The session of the job.
-        event: The last event; None if there is none yet.
-        variants: How many pictures the job makes.
-        preview: The forming picture as a data URI; empty before there is one.
-        before: The picture that is shown until then.
+    `preview` is that picture as a data URI, empty before there is one; `before` is shown until then.
     """
     text, progress, announced = strings.NEXT, "", ""
     if event is not None:

@@ -68,16 +68,12 @@ def choices_for(recipe: Recipe, style: str) -> Choices:
 
 
 def web_settings(base: Settings, requested: Mapping[str, Any], backdrop: Path | None = None) -> Settings:
-    """Apply a visitor's requests to `base`; a value of None is ignored.
+    """Apply a visitor's requests to `base`, the settings that the studio was started with; a value of None is ignored.
 
-    Args:
-        base: The settings that the studio was started with.
-        requested: Name -> value; `background` may be "picture".
-        backdrop: The file for "picture"; None while the visitor has not uploaded one.
+    `background` may be "picture", whose file is `backdrop`; None while the visitor has not uploaded one.
 
     Raises:
-        SettingsError: an unknown name, a value that the recipe does not support, an unknown recipe, or a file on this
-            computer
+        SettingsError: an unknown name, a value that the recipe does not support, an unknown recipe, or a file on this computer
             (mask:FILE, like:FILE, a background), which visitors may not name.
         WeightsMissingError: the recipe is not installed; the message says how to install it.
     """

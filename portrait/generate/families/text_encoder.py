@@ -22,9 +22,7 @@ class TextEncoder:
     | offload | the pipeline; the text encoder replaces it while a new prompt is encoded |
     | sequential | one layer at a time |
 
-    Args:
-        network: Without gradients.
-        tokenizer: Its `model_max_length` is how many tokens of a user's prompt are read.
+    The tokenizer's `model_max_length` is how many tokens of a user's prompt are read.
     """
 
     def __init__(self, network: Any, tokenizer: Any) -> None:

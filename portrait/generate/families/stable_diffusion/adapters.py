@@ -222,12 +222,8 @@ def adapter_inputs(
 ) -> tuple[Tensor, Tensor | None]:
     """The input of an adapter of `kind` for `count` pictures of one person, negatives first if guided.
 
-    Args:
-        kind: A kind of the table above.
-        embedding: (512,) float32 of the adapter's recognizer; ignored by plus-face.
-        clip: (2, T, W) hidden states of an empty picture and of the face, for the kinds that use CLIP.
-        count: Number of pictures.
-        guided: Whether classifier-free guidance is on.
+    `embedding`, (512,) float32, is that of the adapter's recognizer; plus-face ignores it. `clip`, (2, T, W), are the hidden
+    states of an empty picture and of the face, for the kinds that use CLIP.
 
     Returns:
         The tensor for `ip_adapter_image_embeds`, and the one for the projection's `clip_embeds` or None.
