@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any
@@ -70,39 +70,5 @@ def deferred(*packages: str) -> Iterator[None]:
         yield
     finally:
         sys.meta_path.remove(finder)
-        _forget(name for name in list(sys.modules) if finder.defers(name))
-
-
-@contextmanager
-def without_siblings(*packages: str) -> Iterator[None]:
-    """Within the block, import modules of these packages without their `__init__`, which would import many others."""
-    absent = [name for name in packages if name not in sys.modules]
-    for name in absent:
-        parent, _, child = name.rpartition(".")
-        spec = PathFinder.find_spec(name, import_module(parent).__path__)
-        if spec is None or spec.submodule_search_locations is None:
-            raise ModuleNotFoundError(f"{child} is not a package in {parent}")
-        module = ModuleType(name)
-        module.__spec__, module.__path__, module.__package__ = spec, spec.submodule_search_locations, name
-        sys.modules[name] = module
-    try:
-        yield
-    finally:
-        _forget(absent)
-
-
-@contextmanager
-def hidden(*modules: str) -> Iterator[None]:
-    """Within the block, importing one of these modules fails as if it were not installed, unless it is already loaded."""
-    absent = [name for name in modules if name not in sys.modules]
-    for name in absent:
-        sys.modules[name] = None  # type: ignore[assignment]  # Python's own way to block an import
-    try:
-        yield
-    finally:
-        _forget(absent)
-
-
-def _forget(modules: Iterator[str] | Sequence[str]) -> None:
-    for name in modules:
-        sys.modules.pop(name, None)
+        for name in [name for name in sys.modules if finder.defers(name)]:
+            del sys.modules[name]

@@ -74,8 +74,8 @@ class Settings:
     variants: int = _setting(1, "pictures per photo and style, each from its own seeds", int, low=1, high=64)
     seed: int = _setting(
         1,
-        "first seed; on the same machine the same seed gives the same pixels (in float32 on a CPU with the same --threads, on "
-        "a GPU in a batch of the same seeds)",
+        "first seed; on the same machine the same seed gives the same pixels (of public models on a CPU with the same "
+        "--threads, on a GPU in a batch of the same seeds)",
         int,
         low=0,
         high=2**31,
@@ -169,8 +169,8 @@ class Settings:
     )
     dtype: str = _setting(
         "auto",
-        "number type that the model computes in; auto is float16 for public models on a GPU and, for mini on a CPU, "
-        "whichever of the two a short measurement finds faster (portrait doctor shows it)",
+        "number type that the model computes in; auto is float32 for mini, and for public models the one that they are made "
+        "for on a GPU, and bfloat16 on a CPU that has instructions for it",
         str,
         choices=("auto", "float32", "bfloat16"),
     )

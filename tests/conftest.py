@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop
 from portrait.records import RgbImage
 from tests.fakes import a_photo
+
+if TYPE_CHECKING:
+    from portrait.generate.diffusion import DiffusionGenerator
 
 FIXTURE_MARKS = {"analyzer": "weights", "dlib_recognizer": "weights", "mini": "weights", "cluster": "ray"}
 """Fixture -> the marker of every test that uses it."""
@@ -51,6 +55,14 @@ def dlib_recognizer() -> DlibRecognizer:
 @pytest.fixture(scope="session")
 def mini() -> AttemptLoop:
     return load_loop("mini")
+
+
+@pytest.fixture(scope="session")
+def mini_in_torch(mini: AttemptLoop) -> DiffusionGenerator:
+    """The same weights in float32, by diffusers' own pipeline."""
+    from portrait.generate.diffusion import DiffusionGenerator
+
+    return DiffusionGenerator(mini.recipe, dtype="float32")
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,9 @@ from portrait.campaign.engines import LocalEngine
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
 from portrait.campaign.run import run_campaign
-from portrait.generate.inputs import PromptCache
+from portrait.generate.families.mini.generator import MiniGenerator
+from portrait.generate.inputs import MAX_PROMPTS, Cache
+from portrait.generate.onnx_network import OnnxNetwork
 from portrait.images import read_photo, write_picture
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.paths import cpu_threads
@@ -105,19 +107,18 @@ def test_the_styles_of_a_photo_share_its_latents_and_the_people_of_a_style_its_p
     mini: AttemptLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generator, calls = mini.generator, list[str]()
-    pipe = generator.pipe  # type: ignore[attr-defined]
-    encode, say = pipe.vae.encode, pipe.encode_prompt
+    assert isinstance(generator, MiniGenerator)
 
-    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def count(*args: Any, **kwargs: Any) -> Any:
+    def counted(name: str, network: OnnxNetwork) -> Callable[..., Any]:
+        def count(**inputs: Any) -> Any:
             calls.append(name)
-            return call(*args, **kwargs)
+            return network(**inputs)
 
         return count
 
-    monkeypatch.setattr(pipe.vae, "encode", counted("photo", encode))
-    monkeypatch.setattr(pipe, "encode_prompt", counted("prompt", say))
-    monkeypatch.setattr(generator.family, "_prompts", PromptCache())  # type: ignore[attr-defined]
+    monkeypatch.setattr(generator, "_encoder", counted("photo", generator._encoder))
+    monkeypatch.setattr(generator, "_text", counted("prompt", generator._text))
+    monkeypatch.setattr(generator, "_texts", Cache[Any](MAX_PROMPTS))
     rng = np.random.default_rng(1)
     anna, bo = (RgbImage(rng.integers(0, 255, (512, 512, 3), np.uint8)) for _ in range(2))
     embedding = Embedding(np.eye(1, 512, dtype=np.float32)[0])
@@ -127,4 +128,4 @@ def test_the_styles_of_a_photo_share_its_latents_and_the_people_of_a_style_its_p
     assert calls == ["photo", "prompt", "prompt", "photo"]
     again = generator.prepare(anna, embedding, "oil")
     assert (first.latents == again.latents).all()
-    assert (first.prompt == again.prompt).all()
+    assert (first.texts == again.texts).all()

@@ -30,6 +30,7 @@ def test_the_wheel_carries_mini_and_the_tables(tmp_path: Path) -> None:
         "py.typed",
         "weights_data/mini/manifest.json",
         "weights_data/mini/matte.safetensors",
+        "weights_data/mini/onnx/unet.onnx",
         "weights_data/mini/faceid/ip-adapter-faceid_mini.safetensors",
     ]
     expected += [

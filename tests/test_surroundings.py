@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from portrait.generate.diffusion import DiffusionGenerator
-from portrait.generate.families.mini.family import Mini
+from portrait.generate.families.mini.generator import MiniGenerator
 from portrait.generate.families.mini.surroundings import without_outlines
 from portrait.generate.matte import person_matte
 from portrait.images import Photo, resized
@@ -87,13 +87,13 @@ def test_a_light_wall_keeps_its_color(astronaut: Photo, face: Face) -> None:
     assert np.abs(np.median(seen_of(light, face)[wall], 0) - (205, 215, 230)).max() < 6
 
 
+@pytest.mark.parametrize("runtime", [MiniGenerator, DiffusionGenerator])
 def test_mini_sees_it_at_every_size_and_once_for_all_styles(
-    mini: AttemptLoop, astronaut: Photo, face: Face, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    generator = mini.generator
-    assert isinstance(generator, DiffusionGenerator)
-    family = generator.family
-    assert isinstance(family, Mini)
+    mini: AttemptLoop, mini_in_torch: DiffusionGenerator, astronaut: Photo, face: Face, monkeypatch: pytest.MonkeyPatch,
+    runtime: type,
+) -> None:  # fmt: skip
+    generator = mini.generator if runtime is MiniGenerator else mini_in_torch
+    assert isinstance(generator, runtime)
     generator.clear_cache()
     calls = []
 
@@ -101,7 +101,7 @@ def test_mini_sees_it_at_every_size_and_once_for_all_styles(
         calls.append((photo.shape, face))
         return without_outlines(photo, face)
 
-    monkeypatch.setattr("portrait.generate.families.mini.family.without_outlines", counted)
+    monkeypatch.setattr("portrait.generate.families.mini.surroundings.without_outlines", counted)
     embedding = mini.judges.analyzer.embed(astronaut.pixels, face.kps)
     large = resized(astronaut.pixels, 1024, 1024)
     for style in ("oil style", "comic style"):
@@ -110,5 +110,6 @@ def test_mini_sees_it_at_every_size_and_once_for_all_styles(
     assert calls[0][0] == (512, 512, 3)
     assert calls[0][1] is not None
     assert np.allclose(calls[0][1].bbox, face.bbox, atol=0.1)
-    shown = (conditions.picture[0].permute(1, 2, 0).numpy() + 1) * 127.5
+    photo = conditions.photo if runtime is MiniGenerator else conditions.picture.numpy()
+    shown = (photo[0].transpose(1, 2, 0) + 1) * 127.5
     assert outlines(shown[BEHIND].astype(np.uint8)) < outlines(astronaut.pixels[BEHIND]) / 5

@@ -6,7 +6,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
@@ -25,13 +25,11 @@ from portrait.recipes.recipe import Recipe
 if TYPE_CHECKING:
     import torch
 
-    from portrait.generate.precision import Speed
-
 _PACKAGES = (
     "torch", "diffusers", "transformers", "accelerate", "peft", "huggingface_hub", "insightface", "onnxruntime",
     "dlib-bin",
 )  # fmt: skip
-_INSIGHTFACE = ("insightface", "onnxruntime")  # not needed for commercial use: YuNet, SFace and dlib do
+_INSIGHTFACE = ("insightface",)  # not needed for commercial use: YuNet, SFace and dlib do
 _PYTHON = (3, 11)
 
 
@@ -66,17 +64,14 @@ class Disk:
 class Diagnosis:
     """Everything that `portrait doctor` prints; `problems` are sentences.
 
-    `dtype` is the number type of `mini` on this machine, chosen by `dtype_milliseconds`, the time of the same layers in each
-    type. `second_detector` is the detector for pictures in which the first finds no face; empty if not fetched. Without
-    torch, `device` is "unknown" and `memory_free_gib` None; it is also None if a device does not report it.
+    `second_detector` is the detector for pictures in which the first finds no face; empty if not fetched. Without torch,
+    `device` is "unknown" and `memory_free_gib` None; it is also None if a device does not report it.
     """
 
     python: str
     system: str
     packages: dict[str, str]
     device: str
-    dtype: str
-    dtype_milliseconds: dict[str, float | None]
     memory_free_gib: float | None
     disk: Disk
     cache: str
@@ -99,7 +94,6 @@ def diagnose(device: str) -> Diagnosis:
     memory = _memory()
     chosen = memory.choose_device(device) if memory else None
     free = memory.free_memory(chosen) if memory else None
-    speed = _speed()
     faces = _faces()
     disk = free_bytes(cache_dir())
     recipes = {}
@@ -115,8 +109,6 @@ def diagnose(device: str) -> Diagnosis:
         system=f"{platform.system()} {platform.machine()}, {cpu_threads()} CPU threads",
         packages=packages,
         device=_device_name(chosen) if chosen else "unknown",
-        dtype="unknown" if speed is None else speed.faster,
-        dtype_milliseconds={} if speed is None else asdict(speed),
         memory_free_gib=None if free is None else round(free, 1),
         disk=Disk(folder=str(cache_dir()), free_gib=round(disk / 2**30, 1)),
         cache=str(cache_dir()),
@@ -150,22 +142,6 @@ def _memory() -> ModuleType | None:
     except (ImportError, OSError):  # OSError: torch lacks a shared library
         return None
     return memory
-
-
-def _speed() -> Speed | None:
-    """The number type of `mini` on this processor, measured at first use; None if torch cannot be imported."""
-    try:
-        import torch
-
-        from portrait.generate.precision import measured_speed
-    except (ImportError, OSError):
-        return None
-    before = torch.get_num_threads()
-    torch.set_num_threads(cpu_threads())
-    try:
-        return measured_speed(cpu_threads())
-    finally:
-        torch.set_num_threads(before)
 
 
 def _faces() -> dict[str, str]:
@@ -271,7 +247,7 @@ def in_lines(machine: Diagnosis) -> list[str]:
         f"Python {machine.python}, {machine.system}",
         ", ".join(f"{name} {number or 'MISSING'}" for name, number in machine.packages.items()),
         f"device: {machine.device}{_free_memory(machine)}",
-        f"mini computes in {machine.dtype}{_milliseconds(machine)}; --dtype overrides it",
+        f"mini runs on the CPU in onnxruntime {machine.packages['onnxruntime'] or 'MISSING'}, public models in torch",
         f"disk: {machine.disk.free_gib} GiB free in {machine.disk.folder}",
         f"hub: {machine.endpoint}{offline}",
         f"pins of first use: {machine.lock_file}{pinned}",
@@ -296,11 +272,6 @@ def _in_line(recipe: RecipeState) -> str:
             state += f"   (at least {recipe.missing_bytes / 2**30:.1f} GiB)"
     needs = "/".join(f"{gib:g}" for gib in recipe.memory_gib.values())
     return f"{f'{needs} GiB' if needs else '':>16}  {state}"
-
-
-def _milliseconds(machine: Diagnosis) -> str:
-    each = (f"{name} {ms:.0f} ms" for name, ms in machine.dtype_milliseconds.items() if ms is not None)
-    return f" (the same layers take: {', '.join(each)})" if machine.dtype_milliseconds else ""
 
 
 def _free_memory(machine: Diagnosis) -> str:

@@ -44,7 +44,7 @@ _BYTES_PER_PIXEL = 4
 """Bytes of a picture, its strip and its record, hardly compressed."""
 _DEMO_DEFAULTS: dict[str, object] = {"style": ("all",), "max_attempts": 24, "max_seconds": 600.0}
 """The demo's own defaults. Its photo is a close call in some styles: whether an attempt passes then depends on the last
-digits, which differ between processors (bfloat16 or float32), so it tries more often than `stylize` does."""
+digits, which differ between processors, so it tries more often than `stylize` does."""
 
 
 def add(commands: Commands) -> None:

@@ -1,24 +1,30 @@
-"""The one engine: a recipe's family of networks on a device, with memory, batches, retries and previews around it."""
+"""The engine in torch: a recipe's family of networks on a device, with memory, batches, retries and previews around it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from math import ceil
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from portrait.errors import BrokenModelError, SettingsError
 from portrait.generate import memory
+from portrait.generate.checks import (
+    Report,
+    as_picture,
+    as_pixels,
+    check_embedding,
+    check_knobs,
+    part_of,
+    require_picture,
+)
 from portrait.generate.families.family import OnStep, Request, load_family
 from portrait.generate.precision import Precision
 from portrait.paths import cpu_threads
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Face, Knobs, Preview, RgbImage
-from portrait.settings import Settings
 
 
 class DiffusionGenerator:
@@ -26,8 +32,8 @@ class DiffusionGenerator:
 
     Args:
         recipe: The models and knobs; public models with their paths filled in (`recipes.locate.resolve_files`).
-        threads: torch threads. In bfloat16 they do not change any pixel; in float32 they change a few, because oneDNN adds up
-            some convolutions in another order.
+        threads: torch threads. In float32 another number changes a few pixels, because oneDNN adds up some convolutions in
+            another order.
         device: `auto`, cpu, cuda or mps. A recipe that states no memory needs (`mini`) stays on the CPU with auto.
         tier: `auto`, or a tier of `generate.memory`.
         dtype: `auto`, float32 or bfloat16, see `generate.precision`.
@@ -35,8 +41,8 @@ class DiffusionGenerator:
     Raises:
         WeightsMissingError, WeightsCorruptError: a file is missing, differs from the manifest, or is not what the recipe
         says.
-            SettingsError: there is no such device, or its memory is too small.
-            MemoryLimitError: memory ran out while the model was loaded.
+        SettingsError: there is no such device, or its memory is too small.
+        MemoryLimitError: memory ran out while the model was loaded.
     """
 
     def __init__(
@@ -55,7 +61,7 @@ class DiffusionGenerator:
         free = memory.free_memory(self.device) if recipe.memory else float("inf")
         self.tier = memory.choose_tier(tier, recipe.memory, free, self.device.type)
         self.max_batch_size = memory.max_batch_size(self.tier, recipe.memory, free, recipe.resolution, self.device.type)
-        precision = Precision.choose(recipe, self.device, dtype, self.threads)
+        precision = Precision.choose(recipe, self.device, dtype)
         self.dtype = precision.dtype
         self.family = load_family(recipe, precision)
         self.pipe = self.family.pipe
@@ -93,8 +99,7 @@ class DiffusionGenerator:
         Raises:
             SettingsError: the embedding is not finite, or the face is missing.
         """
-        if not np.isfinite(embedding).all():
-            raise SettingsError("the identity embedding is not finite; the photo's face cannot be used")
+        check_embedding(embedding)
         request = Request(
             image=image,
             embedding=embedding,
@@ -116,7 +121,7 @@ class DiffusionGenerator:
         conditions: Any,
         knobs: Knobs,
         seeds: Sequence[int],
-        on_step: Callable[[int, int], None] | None = None,
+        on_step: Report | None = None,
         preview: Preview | None = None,
     ) -> list[RgbImage]:
         """Make one picture per seed; each seed has its own CPU generator.
@@ -137,13 +142,12 @@ class DiffusionGenerator:
             SettingsError: the knobs leave no denoising step, are out of range, or do not suit the model.
             BrokenModelError: the output is not a picture.
         """
-        self.recipe.check_steps(knobs)
-        check_knobs(knobs)
+        check_knobs(self.recipe, knobs)
 
         def one_by_one() -> list[RgbImage]:
             pictures = []
             for number, seed in enumerate(seeds):
-                report = None if on_step is None else _part_of(on_step, number, len(seeds))
+                report = part_of(on_step, number, len(seeds))
                 pictures += self._draw(conditions, knobs, [seed], report, None if number else preview)
             return pictures
 
@@ -157,49 +161,25 @@ class DiffusionGenerator:
         conditions: Any,
         knobs: Knobs,
         seeds: Sequence[int],
-        on_step: Callable[[int, int], None] | None,
+        on_step: Report | None,
         preview: Preview | None,
     ) -> list[RgbImage]:
-        output = self.family.draw(conditions, knobs, seeds, self._report(knobs.steps, on_step, preview))
-        self._require_picture(output)
-        pictures = _as_pictures(output)
-        if any((picture == picture[0, 0]).all() for picture in pictures):
-            raise self._broken("has one color everywhere")
-        return pictures
+        output = _as_arrays(self.family.draw(conditions, knobs, seeds, self._report(knobs.steps, on_step, preview)))
+        require_picture(output, self)
+        return [as_picture(picture, self) for picture in output]
 
-    def _require_picture(self, values: Tensor) -> None:
-        """Raises BrokenModelError if a picture of the batch is not finite, or has the same value everywhere."""
-        of_each = values.flatten(1)
-        finite = of_each.isfinite()
-        if not finite.all():
-            raise self._broken(f"is not finite in {1 - float(finite.float().mean()):.0%} of its values")
-        if (of_each.amax(1) == of_each.amin(1)).any():
-            raise self._broken("has the same value everywhere")
-
-    def _broken(self, what: str) -> BrokenModelError:
-        advice = [
-            *(["leave out the LoRAs one at a time"] if self.recipe.loras else []),
-            *(["--dtype float32"] if self.dtype != "float32" else []),
-            "check the files with portrait weights verify",
-            "use another --base or --recipe",
-        ]
-        return BrokenModelError(
-            f"broken_model: the output of recipe {self.recipe.name} on {self.device} in {self.dtype} {what}, so it is not a "
-            f"picture. Try: {'; '.join(advice)}"
-        )
-
-    def _report(self, total: int, on_step: Callable[[int, int], None] | None, preview: Preview | None) -> OnStep:
+    def _report(self, total: int, on_step: Report | None, preview: Preview | None) -> OnStep:
         """The callback for a family to call after each denoising step."""
 
         def report(done: int, latents: Tensor, estimate: Callable[[], Tensor | None]) -> None:
-            self._require_picture(latents)
+            require_picture(latents.float().cpu().numpy(), self)
             if on_step is not None:
                 on_step(done, total)
             if preview is None or done not in preview.steps:
                 return
             pictures = estimate()
             if pictures is not None and pictures.isfinite().all():
-                preview.show(done, _as_pictures(pictures / 2 + 0.5))
+                preview.show(done, [as_pixels(picture) for picture in _as_arrays(pictures / 2 + 0.5)])
 
         return report
 
@@ -221,25 +201,9 @@ class DiffusionGenerator:
     @torch.inference_mode()
     def reconstruct(self, image: RgbImage) -> RgbImage:
         """Pass the photo through the autoencoder alone, (S, S, 3) uint8: a copy without any style."""
-        return _as_pictures(self.family.reconstruct(image).clamp(-1, 1) / 2 + 0.5)[0]
+        return as_pixels(_as_arrays(self.family.reconstruct(image) / 2 + 0.5)[0])
 
 
-def _as_pictures(output: Tensor) -> list[RgbImage]:
-    """(B, 3, S, S) in [0, 1] -> (S, S, 3) uint8 each."""
-    pixels = (output.float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return list(pixels.permute(0, 2, 3, 1).cpu().numpy())
-
-
-def _part_of(on_step: Callable[[int, int], None], number: int, count: int) -> Callable[[int, int], None]:
-    """`on_step` for one picture of several, which reports the steps of all pictures together."""
-    return lambda step, total: on_step(number * total + step, count * total)
-
-
-def check_knobs(knobs: Knobs) -> None:
-    """Raises SettingsError when a knob is outside the range of its setting, or strength leaves no step to run."""
-    Settings(**asdict(knobs))
-    if knobs.steps < 1:
-        raise SettingsError(
-            f"strength {knobs.strength} of {knobs.num_inference_steps} steps leaves no denoising step; "
-            f"use strength {ceil(100 / knobs.num_inference_steps) / 100} or more"
-        )
+def _as_arrays(pictures: Tensor) -> NDArray[np.float32]:
+    """(B, 3, S, S) -> (B, S, S, 3) float32."""
+    return np.asarray(pictures.float().permute(0, 2, 3, 1).cpu().numpy())

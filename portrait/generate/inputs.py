@@ -1,18 +1,22 @@
-"""Turn a framed photo and a prompt into tensors, in the same way for every family."""
+"""Turn a framed photo and a prompt into arrays and tensors, in the same way for every family."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from portrait.records import RgbImage
 
+if TYPE_CHECKING:
+    import torch
+
 MAX_PROMPTS = 64
 """How many encoded prompts are cached."""
+T = TypeVar("T")
 
 
 def at_side(image: RgbImage, side: int) -> RgbImage:
@@ -22,22 +26,33 @@ def at_side(image: RgbImage, side: int) -> RgbImage:
     return RgbImage(np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), np.uint8))
 
 
-def as_batch(image: RgbImage, device: torch.device) -> Tensor:
-    """(S, S, 3) uint8 -> (1, 3, S, S) float32 in [-1, 1], channels last, on the device."""
-    picture = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-    return picture.to(device).contiguous(memory_format=torch.channels_last)
+def as_planes(image: RgbImage) -> NDArray[np.float32]:
+    """(S, S, 3) uint8 -> (1, 3, S, S) float32 in [-1, 1]."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32) / np.float32(127.5) - 1
 
 
-class PromptCache:
-    """Caches the latest encoded prompts, because all people in a style share them."""
+def as_batch(image: RgbImage, device: torch.device) -> torch.Tensor:
+    """`as_planes` as a tensor on the device, channels last."""
+    import torch
 
-    def __init__(self) -> None:
-        self._encoded: dict[tuple[str, str], tuple[Tensor, ...]] = {}
+    return torch.from_numpy(as_planes(image)).to(device).contiguous(memory_format=torch.channels_last)
 
-    def get(self, key: tuple[str, str], encode: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """Return the cached encoding of a prompt and its negative prompt, or call `encode`."""
-        if key not in self._encoded:
-            if len(self._encoded) >= MAX_PROMPTS:
-                self._encoded.pop(next(iter(self._encoded)))
-            self._encoded[key] = encode()
-        return self._encoded[key]
+
+class Cache(Generic[T]):
+    """Caches the latest results, such as encoded prompts: all people in a style share them."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._results: dict[Hashable, T] = {}
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return the cached result for a key, or call `make`."""
+        if key not in self._results:
+            if len(self._results) >= self._size:
+                self._results.pop(next(iter(self._results)))
+            self._results[key] = make()
+        return self._results[key]
+
+    def clear(self) -> None:
+        """Forget all results."""
+        self._results.clear()

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from portrait.generate.families.family import OnStep
-from portrait.generate.networks import FlowMatchEulerDiscreteScheduler
 
 
 class Estimates:

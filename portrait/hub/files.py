@@ -20,6 +20,8 @@ from pathlib import Path, PurePosixPath
 from portrait.errors import WeightsCorruptError, WeightsError, WeightsMissingError
 from portrait.paths import cache_dir
 
+GRAPHS = "onnx"
+"""The folder of a model's graphs, and their section in its manifest: they hold no weights, which curves and thresholds are of."""
 _RACY_NS = 50_000_000  # a file changed this recently may change again within the same modification time
 _digests: dict[tuple[int, int, int, int], str] = {}  # (device, inode, size, time) -> SHA-256
 

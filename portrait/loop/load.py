@@ -11,6 +11,7 @@ from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.conditioning_recognizer import ConditioningRecognizer
 from portrait.faces.form import form_named
 from portrait.faces.load import load_face_tools, load_recognizers
+from portrait.generate.load import load_generator
 from portrait.hub.files import sha256_of, verify_manifest
 from portrait.hub.judges import FACE_TOOLS, fetched_judges, tools_for
 from portrait.judge.style_judge import STYLE_JUDGE_FILES, StyleJudge
@@ -80,7 +81,6 @@ def load_loop(
         require_commercial(recipe)
     recipe = resolve_files(recipe)
     from portrait.faces.opencv import second_detector
-    from portrait.generate.diffusion import DiffusionGenerator
 
     seen = form_named(form or calibrated_form(recipe.name, thresholds))
     analyzer, recognizers = load_face_tools(commercial=commercial, threads=threads, form=seen)
@@ -94,7 +94,7 @@ def load_loop(
         conditioning_recognizer = ConditioningRecognizer(
             recipe.recognizer_file, recipe.embedding, threads=threads or None
         )
-    generator = DiffusionGenerator(recipe, threads=threads or None, device=device, tier=memory, dtype=dtype)
+    generator = load_generator(recipe, threads=threads or None, device=device, tier=memory, dtype=dtype)
     second_opinion = None if commercial else second_detector()  # if YuNet is the first detector there is no other
     return AttemptLoop(
         recipe, generator, analyzer, recognizers, conditioning_recognizer, second_opinion, style_judge_of(recipe)

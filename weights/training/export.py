@@ -3,8 +3,8 @@
     python weights/training/export.py --out work [--to weights/mini]
 
 fp16 safetensors: a diffusers folder (unet, vae, text_encoder, tokenizer, scheduler) and
-faceid/ip-adapter-faceid_mini.safetensors with the flat keys of h94/IP-Adapter-FaceID. manifest.json
-holds SHA-256 and size of every file. The style judge goes with it if `style_judge.py` has made one.
+faceid/ip-adapter-faceid_mini.safetensors with the flat keys of h94/IP-Adapter-FaceID; and their graphs (`graphs.py`).
+manifest.json holds SHA-256 and size of every file. The style judge goes with it if `style_judge.py` has made one.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import TypedDict
 
 from denoiser import STYLES, adapter_state, build_scheduler, build_unet
+from graphs import write_graphs
 from safetensors.torch import load_file, save_file
 from text import build_text_encoder, build_tokenizer
 
 from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder
 from portrait.generate.families.mini.structure import MarkUNet
+from portrait.hub.files import GRAPHS
 from portrait.judge.style_judge import STYLE_JUDGE_FILES
 
 MODEL_INDEX = {
@@ -57,7 +59,7 @@ class FileEntry(TypedDict):
 def write_manifest(folder: Path) -> dict[str, FileEntry]:
     """List SHA-256 and size of every file; returns those of the model.
 
-    The style judge has an entry of its own: it has no say in the model's pictures, so curves and thresholds outlive it.
+    The style judge and the graphs have sections of their own: curves and thresholds are of the weights, and outlive them.
     """
     files: dict[str, FileEntry] = {}
     for path in sorted(
@@ -66,8 +68,11 @@ def write_manifest(folder: Path) -> dict[str, FileEntry]:
         if path.name != "manifest.json":
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             files[path.relative_to(folder).as_posix()] = {"sha256": digest, "bytes": path.stat().st_size}
-    judge = {name: files.pop(name) for name in [name for name in files if name.startswith("judge/")]}
-    manifest = {"name": "mini", "files": files} | ({"judge": judge} if judge else {})
+    sections = {
+        section: {name: files.pop(name) for name in list(files) if name.startswith(f"{section}/")}
+        for section in ("judge", GRAPHS)
+    }
+    manifest = {"name": "mini", "files": files} | {name: listed for name, listed in sections.items() if listed}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     return files
 
@@ -100,6 +105,7 @@ def main() -> None:
     for path in args.to.rglob("config.json"):  # diffusers notes where a part was loaded from: nobody's business
         kept = {k: v for k, v in json.loads(path.read_text()).items() if k != "_name_or_path"}
         path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
+    write_graphs(args.to)
     files = write_manifest(args.to)
     print(f"{sum(f['bytes'] for f in files.values()) / 2**20:.1f} MiB in {args.to}")
 

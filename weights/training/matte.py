@@ -21,6 +21,7 @@ import torch
 from dataset import people, read, read_matte
 from device import DEVICE, autocast, here
 from export import write_manifest
+from matte_net import MatteNet
 from matte_scenes import Scenes, load_person, stored_pictures
 from matte_teacher import make_mattes
 from safetensors.torch import save_file
@@ -29,7 +30,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from portrait.generate.matte import SIDE
-from portrait.generate.matte_net import MatteNet
 
 ALL = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 CONFIG = ALL["matte"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.utils import logging as diffusers_logging
 from huggingface_hub.utils.tqdm import disable_progress_bars
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -17,7 +18,6 @@ from torch import Tensor
 
 from portrait.errors import SettingsError, WeightsCorruptError, WeightsMissingError, one_line
 from portrait.generate import memory
-from portrait.generate.networks import logging as diffusers_logging
 from portrait.hub.files import sha256_of, verify_manifest
 from portrait.recipes.recipe import Lora, Recipe
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from portrait.generate import memory
-from portrait.generate.inputs import PromptCache
+from portrait.generate.inputs import MAX_PROMPTS, Cache
 from portrait.generate.prompts import prompt_warnings
 
 
@@ -27,7 +27,7 @@ class TextEncoder:
 
     def __init__(self, network: Any, tokenizer: Any) -> None:
         self.network, self.tokenizer = network, tokenizer
-        self._prompts = PromptCache()
+        self._prompts = Cache[tuple[torch.Tensor, ...]](MAX_PROMPTS)
         self._pipe: Any = None
         self._tier = "full"
         self._device = torch.device("cpu")

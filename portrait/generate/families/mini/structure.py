@@ -16,15 +16,12 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor
 
 from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder
-from portrait.generate.networks import (
-    InOnePlace,
-    UNet2DConditionModel,
-    UNet2DConditionOutput,
-    unet_forward,
-)
+from portrait.generate.families.mini.sampling import PHOTO_NOISE
 
 
 def noise_augment(source: Tensor, level: Tensor | float, noise: Tensor) -> Tensor:
@@ -62,7 +59,7 @@ NOISE_SCHEDULE = {
 """The schedule that `mini` is trained with: Stable Diffusion's, rescaled to zero terminal SNR."""
 
 
-class MarkUNet(InOnePlace, UNet2DConditionModel):
+class MarkUNet(UNet2DConditionModel):
     """A v-prediction UNet over latents of marks that sees the photo's latents beside the noise.
 
     A medium changes nearly everything, so the photo is not an estimate of the painting, only a condition. `source` is the
@@ -86,7 +83,7 @@ class MarkUNet(InOnePlace, UNet2DConditionModel):
         source = self.source.to(sample).repeat(copies, 1, 1, 1)
         level = self.level.to(sample).expand(-1, 1, *sample.shape[2:]).repeat(copies, 1, 1, 1)
         inputs = torch.cat([sample, source, level], 1).contiguous(memory_format=torch.channels_last)
-        v = unet_forward(self, inputs, timestep, *args, return_dict=False, **kwargs)[0]
+        v = super().forward(inputs, timestep, *args, return_dict=False, **kwargs)[0]
         return UNet2DConditionOutput(sample=v) if return_dict else (v,)
 
 
@@ -110,7 +107,7 @@ def condition_on_source(
     sees_source = isinstance(pipe.unet, MarkUNet)
     if sees_source:
         # The source's noise must not be the sample's noise, and must not depend on the batch.
-        generators = [torch.Generator("cpu").manual_seed(seed ^ 0x5EED) for seed in seeds]
+        generators = [torch.Generator("cpu").manual_seed(seed ^ PHOTO_NOISE) for seed in seeds]
         noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(latents)
         pipe.unet.source = noise_augment(latents, signal_of(level), noise)
         pipe.unet.level = torch.full((len(latents), 1, 1, 1), level)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from portrait.generate.inputs import Cache
 from portrait.generate.matte import person_matte
+from portrait.images import pixels_sha256
 from portrait.records import Face, RgbImage
 
 SIGMA = 28 / 512
@@ -59,3 +61,19 @@ def _lifted(colors: np.ndarray) -> np.ndarray:
     lightness = lab[..., 0]
     lab[..., 0] = np.where(lightness < 2 * DARKEST, DARKEST + lightness**2 / (4 * DARKEST), lightness)
     return 255 * cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
+
+
+class Surroundings:
+    """`without_outlines` of the last photo, which its styles share."""
+
+    def __init__(self) -> None:
+        self._last = Cache[RgbImage](1)
+
+    def of(self, photo: RgbImage, face: Face | None) -> RgbImage:
+        """The photo as the model sees it."""
+        key = (pixels_sha256(photo), None if face is None else face.center)
+        return self._last.get(key, lambda: without_outlines(photo, face))
+
+    def clear(self) -> None:
+        """Forget the last photo."""
+        self._last.clear()

@@ -23,6 +23,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.models.embeddings import (
+    IPAdapterFaceIDImageProjection,
+    IPAdapterFaceIDPlusImageProjection,
+    IPAdapterPlusImageProjection,
+)
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -30,11 +35,6 @@ from torch import Tensor
 from portrait.errors import MemoryLimitError, WeightsCorruptError, WeightsError, WeightsMissingError, one_line
 from portrait.generate import memory
 from portrait.generate.families.loading import loaded_loras
-from portrait.generate.networks import (
-    IPAdapterFaceIDImageProjection,
-    IPAdapterFaceIDPlusImageProjection,
-    IPAdapterPlusImageProjection,
-)
 from portrait.hub.files import sha256_of
 from portrait.paths import cache_dir
 

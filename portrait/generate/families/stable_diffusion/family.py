@@ -32,7 +32,7 @@ from portrait.generate.families.stable_diffusion.load import (
     load_pipeline,
     set_up,
 )
-from portrait.generate.inputs import PromptCache, as_batch, at_side
+from portrait.generate.inputs import MAX_PROMPTS, Cache, as_batch, at_side
 from portrait.generate.precision import Precision
 from portrait.generate.preview import clean_estimates, step_callback
 from portrait.generate.prompts import prompt_warnings
@@ -88,8 +88,8 @@ class StableDiffusion:
         self._precision = precision
         self._weights = precision.weights
         self._tier = "full"
-        self._encoded: tuple[str, Tensor] | None = None
-        self._prompts = PromptCache()
+        self._encoded = Cache[Tensor](1)
+        self._prompts = Cache[tuple[Tensor, ...]](MAX_PROMPTS)
         digests = dict(recipe.digests) or verify_manifest(recipe.base)
         with quiet_libraries(), readable_errors(recipe):
             self.pipe = self._load_pipeline(recipe, self._weights)
@@ -149,10 +149,7 @@ class StableDiffusion:
 
     def _photo_latents(self, image: RgbImage, picture: Tensor) -> Tensor:
         """The photo's unscaled latents; those of the last photo are cached, because its styles share them."""
-        digest = pixels_sha256(image)
-        if self._encoded is None or self._encoded[0] != digest:
-            self._encoded = (digest, self._encode(picture))
-        return self._encoded[1]
+        return self._encoded.get(pixels_sha256(image), lambda: self._encode(picture))
 
     def _encode(self, picture: Tensor) -> Tensor:
         encoded = self.pipe.vae.encode(picture.to(self._weights))
@@ -243,7 +240,7 @@ class StableDiffusion:
         return knobs.guidance_scale > 1 and self.pipe.unet.config.time_cond_proj_dim is None
 
     def clear_cache(self) -> None:
-        self._encoded = None
+        self._encoded.clear()
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Decode scaled latents to (B, 3, S, S), about [-1, 1], as the pipeline decodes its final ones."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from diffusers import ControlNetModel
 from torch import Tensor
-
-from portrait.generate.networks import ControlNetModel
 
 
 class IdentityNet(ControlNetModel):

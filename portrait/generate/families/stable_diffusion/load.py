@@ -8,27 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, ControlNetModel, UNet2DConditionModel
+from diffusers.image_processor import VaeImageProcessor
 
 from portrait.generate.families.stable_diffusion.identity_net import IdentityNet
-from portrait.generate.networks import (
-    AutoencoderKL,
-    AutoencoderTiny,
-    ControlNetModel,
-    UNet2DConditionModel,
-    VaeImageProcessor,
-)
+from portrait.generate.families.stable_diffusion.pipelines import pipeline_class, recipe_scheduler
 from portrait.hub.files import sha256_of
 from portrait.recipes.recipe import Recipe
 
-_UNETS = {"UNet2DConditionModel": UNet2DConditionModel}
-_VAES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+NETWORKS = {network.__name__: network for network in (UNet2DConditionModel, AutoencoderKL, AutoencoderTiny)}
 
 
-def load_pipeline(recipe: Recipe, weights: torch.dtype) -> Any:
-    """Load a recipe's diffusers pipeline, without adapter and LoRAs."""
-    check_libraries(recipe.base)
-    from portrait.generate.families.stable_diffusion.pipelines import pipeline_class
-
+def load_pipeline(recipe: Recipe, weights: torch.dtype, networks: Mapping[str, type[Any]] = NETWORKS) -> Any:
+    """Load a recipe's diffusers pipeline, without adapter and LoRAs; its UNet and VAE are some of `networks`."""
+    _check_libraries(recipe.base)
     options: dict[str, object] = {
         "dtype": weights,
         "local_files_only": True,
@@ -43,8 +36,8 @@ def load_pipeline(recipe: Recipe, weights: torch.dtype) -> Any:
         net = IdentityNet if recipe.adapter_kind == "instantid" else ControlNetModel
         options["controlnet"] = _load_part(recipe.controlnet, {"ControlNetModel": net}, weights)
     if recipe.vae is not None:
-        options["vae"] = _load_part(recipe.vae, _VAES, weights)
-    pipe = _read_pipeline(recipe, pipeline_class(recipe), options, weights)
+        options["vae"] = _load_part(recipe.vae, networks, weights)
+    pipe = _read_pipeline(recipe, options, weights, networks)
     pipe.set_progress_bar_config(disable=True)
     pipe.image_processor = VaeImageProcessor(
         vae_scale_factor=pipe.vae_scale_factor, vae_latent_channels=int(pipe.unet.config.out_channels)
@@ -52,18 +45,21 @@ def load_pipeline(recipe: Recipe, weights: torch.dtype) -> Any:
     return pipe
 
 
-def _read_pipeline(recipe: Recipe, pipeline: Any, options: dict[str, object], weights: torch.dtype) -> Any:
+def _read_pipeline(
+    recipe: Recipe, options: dict[str, object], weights: torch.dtype, networks: Mapping[str, type[Any]]
+) -> Any:
     """Read the pipeline from a single-file checkpoint, or from a diffusers folder."""
+    pipeline = pipeline_class(recipe)
     if recipe.single_file is not None:
         return pipeline.from_single_file(str(recipe.single_file), config=str(recipe.base), **options)
     if recipe.vae is None:
-        options["vae"] = _load_part(recipe.base / "vae", _VAES, weights)
-    options["unet"] = _load_part(recipe.base / "unet", _UNETS, weights)
+        options["vae"] = _load_part(recipe.base / "vae", networks, weights)
+    options["unet"] = _load_part(recipe.base / "unet", networks, weights)
     variant = "fp16" if any((recipe.base / "unet").glob("*.fp16.safetensors")) else None
     return pipeline.from_pretrained(str(recipe.base), variant=variant, use_safetensors=True, **options)
 
 
-def check_libraries(folder: Path) -> None:
+def _check_libraries(folder: Path) -> None:
     """Raises ValueError if a diffusers folder would import a library that models do not usually need."""
     usual = (None, "diffusers", "transformers", "stable_diffusion")
     for name, value in json.loads((folder / "model_index.json").read_text("utf-8")).items():
@@ -74,17 +70,12 @@ def check_libraries(folder: Path) -> None:
 def _load_part(folder: Path, classes: Mapping[str, type[Any]], weights: torch.dtype) -> Any:
     variant = "fp16" if any(folder.glob("*.fp16.safetensors")) else None
     safe = any(folder.glob("*.safetensors"))  # otherwise a pickle, which diffusers reads with `weights_only`
-    return network_class(folder, classes).from_pretrained(
-        str(folder), local_files_only=True, dtype=weights, variant=variant, use_safetensors=safe
-    )
-
-
-def network_class(folder: Path, classes: Mapping[str, type[Any]]) -> Any:
-    """The class that a folder's config.json names; raises ValueError if it is not one of `classes`."""
     name = json.loads((folder / "config.json").read_text("utf-8"))["_class_name"]
     if name not in classes:
         raise ValueError(f"{folder} holds a {name}; supported are {', '.join(classes)}")
-    return classes[name]
+    return classes[name].from_pretrained(
+        str(folder), local_files_only=True, dtype=weights, variant=variant, use_safetensors=safe
+    )
 
 
 def load_image_encoder(recipe: Recipe, weights: torch.dtype) -> Any:
@@ -102,8 +93,6 @@ def load_image_encoder(recipe: Recipe, weights: torch.dtype) -> Any:
 def set_up(pipe: Any, recipe: Recipe) -> None:
     """Prepare for inference: the recipe's sampler, no gradients, channels last; IdentityNet gets the adapter's projection."""
     if recipe.scheduler:
-        from portrait.generate.families.stable_diffusion.pipelines import recipe_scheduler
-
         pipe.scheduler = recipe_scheduler(recipe, pipe.scheduler)
     for network in (pipe.unet, pipe.vae):
         network.eval().requires_grad_(False).to(memory_format=torch.channels_last)

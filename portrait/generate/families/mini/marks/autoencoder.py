@@ -10,19 +10,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from diffusers import ModelMixin
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
+from diffusers.models.autoencoders.vae import DecoderOutput
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from portrait.generate.families.mini.marks.layout import (
-    CHANNELS,
-    GLOBALS,
-    SLICES,
-    Marks,
-    with_calm_colors,
-    without_haze,
-)
+from portrait.generate.families.mini.marks.layout import CHANNELS, GLOBALS, SLICES, Marks, to_draw
 from portrait.generate.families.mini.marks.rasterize import draw
-from portrait.generate.networks import AutoencoderTinyOutput, ConfigMixin, DecoderOutput, InOnePlace, register_to_config
 
 CELLS_PER_LATENT = 4
 TONE_LIMITS = (0.75, 0.55, 0.38, 0.22)
@@ -60,26 +56,27 @@ def read_photo(photo: Tensor) -> Tensor:
     gray = (half * half.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
     near = _smooth(gray, 1)
     far = _smooth(near, 2)
-    out = rgb.new_zeros(len(rgb), CHANNELS, *small.shape[2:])
-    out[:, SLICES["paper"]] = small
-    out[:, SLICES["color"]] = small
     outlines = torch.cat([(0.5 + 3 * (limit - near)).clamp(0, 1) for limit in TONE_LIMITS], 1)
-    out[:, SLICES["shape"]] = F.pixel_unshuffle(outlines, 2)
-    out[:, SLICES["line"]] = F.pixel_unshuffle((8 * (far - near)).clamp(0, 1), 2)
     across = F.pad(near[..., 1:] - near[..., :-1], (0, 1, 0, 0))
     down = F.pad(near[:, :, 1:] - near[:, :, :-1], (0, 0, 0, 1))
     xx, xy, yy = (F.avg_pool2d(p, 2) for p in (across * across, across * down, down * down))
     energy = xx + yy + 1e-3
-    direction = torch.cat([0.5 - 0.5 * (xx - yy) / energy, 0.5 - xy / energy], 1)
-    out[:, SLICES["direction"]] = direction
-    return out
+    maps = {
+        "paper": small,
+        "color": small,
+        "shape": F.pixel_unshuffle(outlines, 2),
+        "line": F.pixel_unshuffle((8 * (far - near)).clamp(0, 1), 2),
+        "direction": torch.cat([0.5 - 0.5 * (xx - yy) / energy, 0.5 - xy / energy], 1),
+    }
+    nothing = torch.zeros_like(small[:, :1])
+    rest = {name: nothing.repeat(1, s.stop - s.start, 1, 1) for name, s in SLICES.items()}
+    return torch.cat(list((rest | maps).values()), 1)
 
 
 def marks_from(map_logits: Tensor, value_logits: Tensor) -> list[Marks]:
     """Turn the result of `MarkAutoencoder.decode_marks` into marks to draw, one `Marks` per picture."""
-    maps = map_logits.float().sigmoid().cpu().numpy()
-    values = value_logits.float().sigmoid().cpu().numpy()
-    return [Marks(maps=with_calm_colors(without_haze(m)), values=v) for m, v in zip(maps, values, strict=True)]
+    maps, values = (logits.float().sigmoid().cpu().numpy() for logits in (map_logits, value_logits))
+    return [to_draw(m, v) for m, v in zip(maps, values, strict=True)]
 
 
 def _smooth(x: Tensor, radius: int) -> Tensor:
@@ -87,7 +84,7 @@ def _smooth(x: Tensor, radius: int) -> Tensor:
     return F.avg_pool2d(F.pad(x, (radius,) * 4, mode="replicate"), side, 1)
 
 
-class MarkAutoencoder(InOnePlace, ConfigMixin):
+class MarkAutoencoder(ModelMixin, ConfigMixin):
     """Deterministic autoencoder with the interface of diffusers' `AutoencoderTiny`, over marks.
 
     Args:

@@ -168,6 +168,11 @@ def with_calm_colors(maps: NDArray[np.float32]) -> NDArray[np.float32]:
     return calm
 
 
+def to_draw(maps: NDArray[np.float32], values: NDArray[np.float32]) -> Marks:
+    """The marks to draw of a decoder's maps and values, both in [0, 1]."""
+    return Marks(maps=with_calm_colors(without_haze(maps)), values=values)
+
+
 def pack(maps: dict[str, NDArray[np.float32]], values: dict[str, float], cells: int) -> Marks:
     """Build marks from maps at any resolution and named values; missing ones are 0.
 

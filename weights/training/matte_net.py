@@ -1,20 +1,12 @@
-"""The network behind `generate.matte`, in a separate file because it needs torch."""
+"""The matte network: `matte.py` trains it, `graphs.py` writes it as the graph that `portrait.generate.matte` runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from portrait.hub.files import verify
-from portrait.records.arrays import RgbImage
 
 WIDTHS = (16, 24, 48, 80, 124)
 """Channels at 1/2, 1/4, ... 1/32 of the picture's side."""
@@ -90,26 +82,3 @@ class MatteNet(nn.Module):
 
 def _doubled(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-
-
-@lru_cache(maxsize=1)
-def load_matte(path: Path, sha256: str) -> Callable[[RgbImage], np.ndarray]:
-    """Load the shipped network, verified, once: (S, S, 3) uint8 -> (S, S) float32 in [0, 1].
-
-    Raises:
-        WeightsMissingError, WeightsCorruptError: the file is missing, or not the pinned one.
-    """
-    net = MatteNet().eval()
-    state = {name: tensor.float() for name, tensor in load_file(verify(path, sha256)).items()}
-    net.load_state_dict(net.state_dict() | state)
-    net.requires_grad_(False)
-
-    def matte(photo: RgbImage) -> np.ndarray:
-        with torch.inference_mode():
-            pixels = torch.from_numpy(photo.astype(np.float32) / 255).permute(2, 0, 1)[None]
-            both = torch.sigmoid(
-                net(torch.cat([pixels, pixels.flip(3)]))
-            )  # averaging with the mirrored photo is more stable
-            return np.asarray((0.5 * (both[0, 0] + both[1, 0].flip(1))).numpy())
-
-    return matte

@@ -1,0 +1,81 @@
+"""Networks that onnxruntime runs on the CPU: graphs without weights, and the weights by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from portrait.errors import MemoryLimitError, WeightsCorruptError, WeightsMissingError, one_line
+from portrait.faces.onnx_session import session_options
+
+
+def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
+    """The weights in a safetensors file by name, in float32.
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: there is no such file, or it cannot be read.
+    """
+    from safetensors.numpy import load_file
+
+    if not path.is_file():
+        raise WeightsMissingError(f"no file {path}")
+    try:
+        return {name: np.asarray(value, np.float32) for name, value in load_file(path).items()}
+    except Exception as error:  # safetensors raises several kinds of errors
+        raise_if_oom(error)
+        raise WeightsCorruptError(f"{path} cannot be read: {one_line(error, 200)}") from error
+
+
+class OnnxNetwork:
+    """A graph of `weights/training/graphs.py` with its weights.
+
+    Args:
+        graph: An ONNX file in which weights have only names.
+        weights: Exactly these weights, float32.
+        threads: CPU threads; no result depends on them.
+
+    Raises:
+        WeightsCorruptError: the graph cannot be read, or these are not its weights.
+        MemoryLimitError: memory ran out.
+    """
+
+    def __init__(self, graph: Path, weights: Mapping[str, NDArray[np.float32]], threads: int) -> None:
+        import onnxruntime
+
+        options = session_options(threads)
+        try:
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
+            options.add_external_initializers(list(weights), values)
+            self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exception classes are private
+            raise_if_oom(error)
+            raise WeightsCorruptError(
+                f"{graph} is not the graph of the weights beside it: {one_line(error, 300)}"
+            ) from error
+
+    def __call__(self, **inputs: NDArray[Any] | float) -> list[NDArray[np.float32]]:
+        """Compute all outputs.
+
+        Raises:
+            MemoryLimitError: memory ran out.
+        """
+        arrays = {
+            name: value if isinstance(value, np.ndarray) else np.array(value, np.float32)
+            for name, value in inputs.items()
+        }
+        try:
+            outputs: list[NDArray[np.float32]] = self._session.run(None, arrays)
+        except Exception as error:
+            raise_if_oom(error)
+            raise
+        return outputs
+
+
+def raise_if_oom(error: Exception) -> None:
+    """Raises MemoryLimitError if an error of onnxruntime or numpy means that memory ran out."""
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in ("bad_alloc", "Failed to allocate memory")):
+        raise MemoryLimitError(f"out of memory ({one_line(error)}); close other programs") from None
