@@ -8,14 +8,14 @@
 |---|---|
 | cold | `portrait stylize` from the shell to the written picture, one attempt: seconds, processor seconds, memory |
 | warm | one attempt with the models loaded: networks, rasterizer, judging; the networks' rate relative to the processor's |
-| no-bf16 | both without instructions for bfloat16, which are switched off (`ONEDNN_MAX_CPU_ISA`) |
-| diffusers | the same networks, knobs and seeds in diffusers' img2img pipeline, alternating with portrait's |
-| at-once | what portrait does in turn, done at once: embedding faces, judging while drawing, loading judges beside torch |
+| torch | `portrait stylize` as in cold, in torch (`--dtype bfloat16`) and in onnxruntime in turn |
+| diffusers | the same networks, knobs and seeds in diffusers' img2img pipeline in torch, alternating with portrait's |
+| at-once | what portrait does in turn, done at once: embedding faces, judging while drawing, loading judges beside networks |
 | batches | seconds per picture and memory as the batch grows, and memory after many pictures |
 | accepted | seconds per accepted portrait: one shot, one shot by diffusers, best of N, naive retry, and portrait's loop |
 | campaign | where the time of a campaign with one attempt per picture goes, and its memory, once its models are loaded |
 
-Cold, warm and no-bf16 are repeated beside each number of busy processes in `--busy`; each of these occupies one core. Things
+Cold and warm are repeated beside each number of busy processes in `--busy`; each of these occupies one core. Things
 to be compared are measured in the same run: on a machine that is not idle, look at ratios and processor time. Parts that are
 not measured this time are kept from an existing file if they are of the same weights and the same machine.
 """
@@ -32,7 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -43,11 +43,9 @@ from unittest import mock
 
 from processes import run_measured
 
-PARTS = ("cold", "warm", "no-bf16", "diffusers", "at-once", "batches", "accepted", "campaign")
+PARTS = ("cold", "warm", "torch", "diffusers", "at-once", "batches", "accepted", "campaign")
 ATTEMPTS = 4
 """The number of pictures of best of N, and the maximum attempts of naive retry and of the loop."""
-NO_BFLOAT16 = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
-"""oneDNN then takes the processor for one with AVX-512, but without instructions for bfloat16."""
 SEVERAL = 8
 """The number of faces or pictures that are handled at once."""
 _MATRIX = 1024
@@ -90,26 +88,34 @@ def busy(count: int) -> Iterator[None]:
             other.wait()
 
 
-def cold(
-    photo: Path, style: str, threads: int, dtype: str, runs: int, environment: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+def cold(photo: Path, style: str, threads: int, dtype: str, runs: int) -> dict[str, Any]:
     """`portrait stylize` as a process: seconds, processor seconds, and peak memory in megabytes."""
-    ended = []
-    for _ in range(1 + runs):  # the first reads the files from disk, and may measure the processor
-        with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "portrait", "stylize", str(photo), "--style", style, "--max-attempts", "1"]
-            command += ["--threads", str(threads), "--dtype", dtype, "--quiet", "-o", folder]
-            ended.append(run_measured(command, environment))
-            if ended[-1].code not in (0, 1) or not list(Path(folder).glob("*.png")):
-                raise SystemExit(f"portrait stylize did not write a picture (exit code {ended[-1].code})")
-    seconds = [process.seconds for process in ended[1:]]
+    return cold_in_turn(photo, style, threads, [dtype], runs)[dtype]
+
+
+def cold_in_turn(photo: Path, style: str, threads: int, dtypes: Sequence[str], runs: int) -> dict[str, dict[str, Any]]:
+    """`cold` with each of these values of `--dtype`, in turn."""
+    ended: dict[str, list[Any]] = {dtype: [] for dtype in dtypes}
+    for _ in range(1 + runs):  # the first reads the files from disk
+        for dtype, processes in ended.items():
+            with tempfile.TemporaryDirectory() as folder:
+                command = [sys.executable, "-m", "portrait", "stylize", str(photo), "--style", style]
+                command += ["--max-attempts", "1", "--threads", str(threads), "--dtype", dtype, "--quiet", "-o", folder]
+                processes.append(run_measured(command))
+                if processes[-1].code not in (0, 1) or not list(Path(folder).glob("*.png")):
+                    raise SystemExit(f"portrait stylize did not write a picture (exit code {processes[-1].code})")
+    return {dtype: _cold_row(processes[1:]) for dtype, processes in ended.items()}
+
+
+def _cold_row(ended: Sequence[Any]) -> dict[str, Any]:
+    seconds = [process.seconds for process in ended]
     return asdict(
         Timing(
             least=round(min(seconds), 3),
             median=round(statistics.median(seconds), 3),
-            processor=round(statistics.median(process.processor for process in ended[1:]), 3),
+            processor=round(statistics.median(process.processor for process in ended), 3),
         )
-    ) | {"megabytes": max(process.megabytes for process in ended[1:])}
+    ) | {"megabytes": max(process.megabytes for process in ended)}
 
 
 class Warm:
@@ -134,6 +140,14 @@ class Warm:
             self.framed.image, embedding, recipe.style(style).prompt, "", self.framed.face
         )
 
+    def by_diffusers(self) -> tuple[Any, Any]:
+        """The same weights in diffusers' pipeline, in float32, and the conditions that it draws from."""
+        from portrait.generate.diffusion import DiffusionGenerator
+
+        generator = DiffusionGenerator(self.loop.recipe, threads=self.threads, dtype="float32")
+        embedding, prompt = self.subject.identity.embeddings["arcface"], self.loop.recipe.style(self.style).prompt
+        return generator, generator.prepare(self.framed.image, embedding, prompt, "", self.framed.face)
+
     def draw(self, seeds: Sequence[int] = (1,)) -> list[Any]:
         """Pictures of these seeds, as one batch."""
         pictures: list[Any] = self.generator.generate(self.conditions, self.knobs, seeds)
@@ -154,7 +168,7 @@ def warm(warmed: Warm, runs: int) -> dict[str, Any]:
     drawing = timed(warmed.draw, runs)
     judging = timed(lambda: warmed.judge(picture), max(runs, 3))
     marks = rasterizing(warmed, runs)
-    flops, rate = operations(warmed), matmul_rate(warmed.generator.dtype)
+    rate, flops = matmul_rate(warmed.generator.dtype), operations(warmed)
     networks = max(drawing.processor - marks.processor, 1e-3)
     return {
         "dtype": warmed.generator.dtype,
@@ -172,20 +186,21 @@ def warm(warmed: Warm, runs: int) -> dict[str, Any]:
 
 def rasterizing(warmed: Warm, runs: int) -> Timing:
     """The part of drawing that is not done by networks: marks to pixels."""
-    from portrait.generate.families.mini.marks import autoencoder
+    from portrait.generate.families.mini import generator
 
-    with mock.patch.object(autoencoder, "draw", wraps=autoencoder.draw) as draw:
+    with mock.patch.object(generator, "draw", wraps=generator.draw) as draw:
         warmed.draw()
     marks = draw.call_args.args
-    return timed(lambda: autoencoder.draw(*marks), runs)
+    return timed(lambda: generator.draw(*marks), runs)
 
 
 def operations(warmed: Warm) -> float:
-    """Floating point operations of the networks for one picture."""
+    """Floating point operations of the networks for one picture, counted in torch."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    in_torch, conditions = warmed.by_diffusers()
     with FlopCounterMode(display=False) as counter:
-        warmed.draw()
+        in_torch.generate(conditions, warmed.knobs, [1])
     return float(counter.get_total_flops())
 
 
@@ -200,53 +215,21 @@ def matmul_rate(dtype: str) -> float:
 
 
 def against_diffusers(warmed: Warm, runs: int) -> dict[str, Any]:
-    """Alternate portrait's and diffusers' pipelines on the same networks: seconds per picture, and whether they agree."""
+    """Alternate portrait's and diffusers' pipelines with the same weights: seconds per picture, and how far they differ."""
     import numpy as np
 
-    ours = warmed.generator.family.pipe
-    plain = plain_pipeline(ours, warmed.loop.recipe.base)
+    in_torch, conditions = warmed.by_diffusers()
     pictures, rows = {}, {}
-    for name, pipe in (("portrait", ours), ("diffusers", plain), ("portrait again", ours)):
-        with drawing_by(warmed.generator, pipe):
-            pictures[name] = warmed.draw()[0]
-            rows[name] = asdict(timed(warmed.draw, runs))
-    return rows | {"same_pixels": bool(np.array_equal(pictures["portrait"], pictures["diffusers"]))}
-
-
-def plain_pipeline(ours: Any, folder: Path) -> Any:
-    """The img2img pipeline of diffusers around the networks of `ours`, with the text encoder of transformers."""
-    import torch
-    from diffusers.image_processor import VaeImageProcessor
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    from portrait.generate.families.loading import quiet_libraries
-    from portrait.generate.families.stable_diffusion.pipelines import PortraitPipeline
-
-    with quiet_libraries():
-        plain: Any = PortraitPipeline(
-            vae=ours.vae,
-            text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval(),
-            tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-            unet=ours.unet,
-            scheduler=ours.scheduler,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-    plain.set_progress_bar_config(disable=True)
-    plain.image_processor = VaeImageProcessor(vae_latent_channels=ours.unet.config.out_channels)
-    return plain
-
-
-@contextmanager
-def drawing_by(generator: Any, pipe: Any) -> Iterator[None]:
-    """Within the block `generator` draws with this pipeline."""
-    before = generator.family.pipe
-    generator.family.pipe = pipe
-    try:
-        yield
-    finally:
-        generator.family.pipe = before
+    ways: tuple[tuple[str, Callable[[], Any]], ...] = (
+        ("portrait", warmed.draw),
+        ("diffusers", lambda: in_torch.generate(conditions, warmed.knobs, [1])),
+        ("portrait again", warmed.draw),
+    )
+    for name, draw in ways:
+        pictures[name] = draw()[0].astype(int)
+        rows[name] = asdict(timed(draw, runs))
+    differences = np.abs(pictures["portrait"] - pictures["diffusers"])
+    return rows | {"share_of_pixels_that_differ": round(float((differences.max(-1) > 1).mean()), 5)}
 
 
 def at_once(warmed: Warm, runs: int) -> dict[str, Any]:
@@ -295,7 +278,7 @@ def _judge_beside(warmed: Warm) -> None:
 
 
 def load(threads: int, dtype: str, *, beside: bool) -> dict[str, float]:
-    """Import all libraries and load all models; the judges' files before torch is imported, or in a thread beside it."""
+    """Import all libraries and load all models; the judges' files before the networks, or in a thread beside them."""
     begun = time.perf_counter()
     import cv2  # noqa: F401
     import dlib  # noqa: F401
@@ -311,10 +294,10 @@ def load(threads: int, dtype: str, *, beside: bool) -> dict[str, float]:
         loading = judges.submit(load_face_tools, commercial=False, threads=threads)
         if not beside:
             loading.result()
-        from portrait.generate.diffusion import DiffusionGenerator
+        from portrait.generate.load import load_generator
         from portrait.recipes.locate import resolve_files
 
-        DiffusionGenerator(resolve_files(load_recipe("mini")), threads=threads, dtype=dtype)
+        load_generator(resolve_files(load_recipe("mini")), threads=threads, dtype=dtype)
         loading.result()
     return {"median": time.perf_counter() - begun, "processor": time.process_time()}
 
@@ -374,13 +357,13 @@ class Cell:
 def accepted(photos: Sequence[Path], styles: Sequence[str], threads: int, dtype: str) -> dict[str, Any]:
     """Seconds per accepted portrait of each method, with the same gate and the same seeds."""
     from portrait.errors import FaceError
+    from portrait.generate.diffusion import DiffusionGenerator
     from portrait.images import read_photo
     from portrait.loop.load import load_loop
     from portrait.settings import Settings
 
     loop = load_loop("mini", threads=threads, dtype=dtype)
-    generator: Any = loop.generator
-    plain = plain_pipeline(generator.family.pipe, loop.recipe.base)
+    by_diffusers = DiffusionGenerator(loop.recipe, threads=threads, dtype="float32")
 
     def tried(subject: Any, style: str, seed: int, attempts: int) -> Tried:
         settings = Settings(style=(style,), max_attempts=attempts, seed=seed)
@@ -399,9 +382,9 @@ def accepted(photos: Sequence[Path], styles: Sequence[str], threads: int, dtype:
         tried(subject, styles[0], 1, 1)  # the first picture includes what is prepared once
         for style in styles:
             shots = [tried(subject, style, seed, 1) for seed in range(1, 1 + ATTEMPTS)]
-            with drawing_by(generator, plain):
-                by_diffusers = tried(subject, style, 1, 1)
-            cells.append(Cell(shots=shots, by_diffusers=by_diffusers, loop=tried(subject, style, 1, ATTEMPTS)))
+            with mock.patch.object(loop, "generator", by_diffusers):
+                shot = tried(subject, style, 1, 1)
+            cells.append(Cell(shots=shots, by_diffusers=shot, loop=tried(subject, style, 1, ATTEMPTS)))
     return {"portraits": len(cells), "attempts_at_most": ATTEMPTS} | per_accepted(cells)
 
 
@@ -445,7 +428,7 @@ def campaign(photos: Sequence[Path], threads: int, dtype: str, jobs: int) -> dic
     from portrait.campaign.people import Person
     from portrait.campaign.plan import Plan
     from portrait.campaign.run import run_campaign
-    from portrait.generate.diffusion import DiffusionGenerator
+    from portrait.generate.families.mini.generator import MiniGenerator
     from portrait.loop.attempt_loop import AttemptLoop
     from portrait.loop.load import load_loop_for
     from portrait.loop.scoring import Judges
@@ -479,8 +462,8 @@ def campaign(photos: Sequence[Path], threads: int, dtype: str, jobs: int) -> dic
     with tempfile.TemporaryDirectory() as folder, ExitStack() as patches:
         for owner, method, name in (
             (AttemptLoop, "subjects", "faces"),
-            (DiffusionGenerator, "prepare", "drawing"),
-            (DiffusionGenerator, "generate", "drawing"),
+            (MiniGenerator, "prepare", "drawing"),
+            (MiniGenerator, "generate", "drawing"),
             (Judges, "score_picture", "judging"),
         ):
             patches.enter_context(mock.patch.object(owner, method, counted(getattr(owner, method), name)))
@@ -515,12 +498,13 @@ def main() -> None:
                 beside["cold"] = cold(*shell)
             if "warm" in args.parts:
                 beside["warm"] = _in_a_process(args)
-            if "no-bf16" in args.parts:
-                beside["no-bf16"] = _in_a_process(args, **NO_BFLOAT16) | {"cold": cold(*shell, NO_BFLOAT16)}
         if beside:
             results[f"beside {count} busy processes" if count else "quiet"] = beside
             print(json.dumps({count: beside}), file=sys.stderr, flush=True)
-    results |= _in_this_process(args, [part for part in args.parts if part not in ("cold", "warm", "no-bf16")])
+    if "torch" in args.parts:
+        rows = cold_in_turn(args.photos[0], args.styles[0], args.threads, ("auto", "bfloat16"), args.runs)
+        results["torch"] = {"onnxruntime": rows["auto"], "torch": rows["bfloat16"]}
+    results |= _in_this_process(args, [part for part in args.parts if part not in ("cold", "warm", "torch")])
     if args.output is None:
         print(json.dumps(results, indent=1))
     else:
@@ -548,11 +532,11 @@ def joined(before: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _in_a_process(args: argparse.Namespace, **environment: str) -> dict[str, Any]:
+def _in_a_process(args: argparse.Namespace) -> dict[str, Any]:
     """The part `warm` in its own process, with fresh threads."""
     command = [sys.executable, __file__, "--child", "warm", "--threads", str(args.threads), "--runs", str(args.runs)]
     command += ["--photos", str(args.photos[0]), "--styles", args.styles[0], "--dtype", args.dtype]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | environment)
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
     measured: dict[str, Any] = json.loads(answer.stdout)
     return measured
 

@@ -335,24 +335,34 @@ def latency() -> str:
         row("- drawing", "warm", "drawing", "median"),
         row("- of which marks to pixels", "warm", "rasterizer", "median"),
         row("- judging", "warm", "judging", "median"),
-        row("from the shell without bfloat16 instructions", "no-bf16", "cold", "median"),
-        row("one attempt without bfloat16 instructions", "no-bf16", "attempt", "median"),
         row(
             "rate of the networks as a share of a large matrix product's", "warm", "share_of_matmul_rate", unit="{:.0%}"
         ),
-        row("the same without bfloat16 instructions", "no-bf16", "share_of_matmul_rate", unit="{:.0%}"),
         row("memory of `portrait stylize`, MB", "cold", "megabytes", unit="{:,.0f}"),
     ]
     rows = [cells for cells in rows if set(cells[1:]) != {"-"}]
     machine = f"{result['processor']}, {cores(result)}"
     named = (name.replace("1 busy processes", "1 busy process") for name in beside)
     pipes = {name: row["least"] for name, row in result["diffusers"].items() if isinstance(row, dict)}
-    same = "the same pixels" if result["diffusers"]["same_pixels"] else "OTHER pixels"
     turns = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in pipes.items())
     return (
         markdown([f"seconds on {machine}", *named], rows)
-        + f"\nThe same networks in portrait's and in diffusers' img2img pipeline, in turn: {turns} a picture, {same}.\n"
+        + f"\nThe same weights in portrait's and in diffusers' img2img pipeline, in turn: {turns} a picture.{_differing(result)}\n"
+        + _in_torch(result)
     )
+
+
+def _differing(result: dict[str, Any]) -> str:
+    share = result["diffusers"].get("share_of_pixels_that_differ")
+    return "" if share is None else f" By more than one level of 255 differ {share:.2%} of the pixels."
+
+
+def _in_torch(result: dict[str, Any]) -> str:
+    rows = result.get("torch")
+    if rows is None:
+        return ""
+    turns = ", ".join(f"in {name} {row['median']:.2f} s and {row['megabytes']:,} MB" for name, row in rows.items())
+    return f"\n`portrait stylize` from the shell, in turn: {turns}.\n"
 
 
 def _at(table: dict[str, Any], path: Sequence[str]) -> Any:
@@ -421,33 +431,6 @@ def latency_at_once() -> str:
         for what, ways in work.items()
     ]
     return markdown(["seconds", "in turn", "at once", "processor seconds in turn", "at once"], rows)
-
-
-def runtimes() -> str:
-    """The same picture by torch, torch.compile and onnxruntime."""
-    result = results("runtimes")
-    rows = [
-        [
-            name,
-            f"{row['cold']:.1f} ({row['cold_processor']:.1f})",
-            f"{row['imports']:.1f}",
-            f"{row['loading']:.1f}",
-            f"{row['first']:.2f}",
-            f"{row['later']:.2f} ({row['later_processor']:.2f})",
-            f"{row['megabytes']:,}",
-            f"{row['mean_difference']:.2f} ({row['differing']:.0%})",
-            {True: "yes", False: "no", None: "-"}[row["same_with_one_thread"]],
-        ]
-        for name, row in result["runtimes"].items()
-    ]
-    header = ["", "cold", "imports", "loading", "first picture", "a further one", "memory, MB"]
-    header += ["difference", "same pixels with one thread"]
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    return (
-        markdown(header, rows)
-        + f"\n{versions} on {result['processor']}, {cores(result)}; the exported networks have {result['onnx_megabytes']} MB. "
-        f"Drawing the marks takes {result['runtimes']['torch float32']['marks']:.2f} s of a further picture, in all of them.\n"
-    )
 
 
 def studio() -> str:
@@ -542,7 +525,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "latency-batches": latency_batches,
     "latency-campaign": latency_campaign,
     "latency-at-once": latency_at_once,
-    "runtimes": runtimes,
     "studio": studio,
     "ledger": ledger,
     "campaign": campaign,

@@ -47,17 +47,3 @@ def test_a_measured_process_returns_its_code_its_output_and_what_it_spent() -> N
     assert (ended.code, ended.output) == (3, "hello 100000000\n")
     assert ended.megabytes >= 95
     assert ended.processor > 0
-
-
-def test_runtimes_are_compared_by_medians_and_by_their_pictures() -> None:
-    seconds = dict.fromkeys(("cold", "cold_processor", "imports", "loading", "first", "megabytes"), 1.0)
-    further = {name: [1.0, 5.0] for name in ("later", "later_processor", "marks")}
-    reference = np.zeros((2, 2, 3), np.uint8)
-    other = reference.copy()
-    other[0, 0] = 8, 9, 0  # looks different
-    other[0, 1] = 8  # does not
-    runs = [seconds | {"cold": cold} | further for cold in (2.0, 9.0, 4.0)]
-    row = script("runtimes").row(runs, other, reference)
-    assert (row.cold, row.later, row.megabytes) == (4.0, 3.0, 1)
-    assert row.differing == 0.25
-    assert row.mean_difference == pytest.approx((8 + 9 + 3 * 8) / 12, abs=0.001)
