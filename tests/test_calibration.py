@@ -386,7 +386,7 @@ def test_curves_come_first_and_what_was_measured_before_is_not_measured_again(
 ) -> None:
     generator = FakeGenerator(lambda photo, knobs, seed: restyled(photo))
     loop = fake_loop(generator)
-    monkeypatch.setattr("portrait.loop.load.load_loop", lambda *_, **__: loop)
+    monkeypatch.setattr("portrait.cli.calibrate.load_loop", lambda *_, **__: loop)
     curves = tmp_path / "curves.json"
     command = ["calibrate", "--subjects", str(people[0].parent), "--style", "oil", "--far", "0.1"]
     command += ["--curves", str(curves), "-o", str(tmp_path / "thresholds.json"), "--curve-people", "4"]
@@ -407,7 +407,7 @@ def test_measurements_are_kept_on_request_and_give_tables_at_other_rates(
 ) -> None:
     generator = FakeGenerator(lambda photo, knobs, seed: restyled(photo))
     loop = fake_loop(generator)
-    monkeypatch.setattr("portrait.loop.load.load_loop", lambda *_, **__: loop)
+    monkeypatch.setattr("portrait.cli.calibrate.load_loop", lambda *_, **__: loop)
     output = tmp_path / "thresholds.json"
     command = ["calibrate", "--subjects", str(people[0].parent), "--style", "oil", "--curve-people", "4", "--quiet"]
     command += ["--curves", str(tmp_path / "curves.json"), "-o", str(output)]
@@ -421,7 +421,7 @@ def test_measurements_are_kept_on_request_and_give_tables_at_other_rates(
 def test_what_cannot_be_calibrated_is_refused_before_anything_is_loaded(
     people: list[Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portrait.loop.load.load_loop", lambda *_, **__: pytest.fail("models were loaded"))
+    monkeypatch.setattr("portrait.cli.calibrate.load_loop", lambda *_, **__: pytest.fail("models were loaded"))
     command = ["calibrate", "--subjects", str(people[0].parent)]
     for flags, code, message in (
         (["--curve-people", "0"], 2, "--curve-people 0 is below 1"),
@@ -458,7 +458,7 @@ def test_an_ordinary_photo_is_the_same_picture_in_another_light(kind: int) -> No
 def test_calibrate_proves_that_it_can_write_before_anything_is_made(
     people: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argv: list[str], says: str
 ) -> None:
-    monkeypatch.setattr("portrait.loop.load.load_loop", lambda *args, **keywords: pytest.fail("it is too late"))
+    monkeypatch.setattr("portrait.cli.calibrate.load_loop", lambda *args, **keywords: pytest.fail("it is too late"))
     monkeypatch.chdir(people[0].parent)
     Path("a-file").write_text("")
     assert main(["calibrate", "--subjects", ".", "--far", "0.1", *argv]) == 2

@@ -66,7 +66,7 @@ def test_the_photo_is_hidden_as_far_as_the_recipe_can_and_every_step_runs() -> N
 def test_mini_is_drawn_with_its_identity_on_off_and_swapped(
     mini: AttemptLoop, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("portrait.loop.load.load_loop", lambda *args, **kwargs: mini)
+    monkeypatch.setattr("portrait.cli.doctor.load_loop", lambda *args, **kwargs: mini)
     argv = ["doctor", "--recipe", "mini", "--style", "oil", "--pictures", "2", "--photo", str(photos / "astronaut.png")]
     assert main([*argv, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
@@ -74,7 +74,7 @@ def test_mini_is_drawn_with_its_identity_on_off_and_swapped(
     assert set(record["likeness"]) == {"on", "off", "swapped"}
     assert all(set(row) == {"arcface", "dlib"} for row in record["likeness"].values())
     assert record["verdict"] in ("works", "unclear")
-    monkeypatch.setattr("portrait.calibrate.probe.probe_identity", lambda *args: probe_of(record))
+    monkeypatch.setattr("portrait.cli.doctor.probe_identity", lambda *args: probe_of(record))
     assert main(argv) == 0
     printed = capsys.readouterr().out
     assert f"on {record['likeness']['on']['arcface']:>36.3f}"[3:].strip() in printed

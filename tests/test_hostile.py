@@ -42,8 +42,8 @@ from portrait.campaign.plan import plan_from, read_plan
 from portrait.campaign.prune import prune_run
 from portrait.campaign.run import run_campaign
 from portrait.cli import calibrate
-from portrait.cli.console import LogLines
 from portrait.cli.main import main
+from portrait.cli.terminal import LogLines
 from portrait.errors import CampaignError, ImageReadError, InputError, PlanChangedError, PortraitError, SettingsError
 from portrait.files import write_bytes
 from portrait.images import decode_photo, photos_in, read_photo, write_picture
@@ -354,7 +354,7 @@ def test_no_text_of_a_record_is_opened(made: Path, outside: Path) -> None:
 def test_no_text_of_a_record_is_opened_to_replay_it(
     made: Path, tmp_path: Path, outside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("portrait.loop.load.load_loop_for", Load())
+    monkeypatch.setattr("portrait.cli.records.load_loop_for", Load())
     file = Path(shutil.copy(next((made / "run" / "pictures").rglob("*.json")), tmp_path / "record.json"))
     record = json.loads(file.read_text())
     assert main(["replay", str(file)]) == 2
@@ -380,7 +380,7 @@ def test_no_plan_of_a_ledger_is_opened_to_retry_it(
     with untouched(outside):
         assert main(["campaign", "retry", str(run), "--failed"]) == 1
     assert f"if it is yours, add: --plan {outside / 'x.toml'}" in capsys.readouterr().err
-    monkeypatch.setattr("portrait.campaign.engines.LocalEngine", lambda: local()(1))
+    monkeypatch.setattr("portrait.cli.campaign.LocalEngine", lambda: local()(1))
     assert main(["campaign", "retry", str(run), "--failed", "--plan", str(made / "campaign.toml"), "--quiet"]) == 0
 
 

@@ -300,7 +300,8 @@ def test_a_signer_shows_no_key(signer: Signer) -> None:
 
 @pytest.fixture
 def fake_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("portrait.loop.load.load_loop_for", Load())
+    for command in ("stylize", "records"):
+        monkeypatch.setattr(f"portrait.cli.{command}.load_loop_for", Load())
 
 
 @pytest.mark.usefixtures("fake_models")

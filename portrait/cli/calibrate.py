@@ -5,138 +5,42 @@ from __future__ import annotations
 import argparse
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from portrait.cli.console import Commands, Console, say
+from portrait.calibrate.combine import combine_tables
+from portrait.calibrate.response import check_curves, measure_curves, merge_curves
+from portrait.calibrate.sample import SampleOptions
+from portrait.calibrate.statistics import require_pairs
+from portrait.calibrate.thresholds import calibrate_thresholds
+from portrait.cli.console import Console
+from portrait.cli.terminal import say
 from portrait.errors import SettingsError, one_line
+from portrait.faces.form import SMOOTH
 from portrait.files import write_json, write_new
+from portrait.images import encode_picture, kind_of, photos_below, thumbnail
+from portrait.images.search import PassedOver, describe
+from portrait.judge.thresholds import read_thresholds
+from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.load import load_loop
+from portrait.loop.response import read_curves
 from portrait.paths import prove_writable
-
-if TYPE_CHECKING:
-    from portrait.calibrate.sample import SampleOptions
-    from portrait.images.search import PassedOver
-    from portrait.loop.attempt_loop import AttemptLoop
-    from portrait.recipes.recipe import Recipe
-    from portrait.records import RgbImage
-    from portrait.records.curves import CurvesFile
+from portrait.provenance.mark import xmp_mark
+from portrait.recipes.load import load_recipe
+from portrait.recipes.recipe import Recipe
+from portrait.records import RgbImage
+from portrait.records.calibration import CalibrationTable
+from portrait.records.curves import CurvesFile
+from portrait.report.sheet import contact_sheet
 
 _SHEET_SIDE = 160
-_EPILOG = """1. Curves: up to --curve-people people are drawn at several settings of each knob. The curves define the balance, and
-   tell retries what to expect of each knob. Styles that are already in the file of curves are not measured again, so
-   an interrupted run continues; delete the file to start over.
-2. Thresholds: each person is drawn twice per style along these curves: at one of five positions of the balance, so that
-   the limits hold for all of it, and from a degraded photo at one of its ends, for the statistics of the style. The
-   measurements are kept in OUTPUT.measured.jsonl until the table is written, so that an interrupted run continues; they
-   hold similarities but no embeddings. A file given with --measured is kept: later calls with it write tables for
-   other rates or groups without drawing anything.
-Rates are those of the whole gate: the share of strangers whom all judges together accept.
-
-examples:
-  portrait calibrate --subjects people/ --impostors strangers/ --far 0.01,0.001
-  portrait calibrate --subjects people/ --style oil --curves mine.curves.json -o mine.thresholds.json
-  portrait calibrate --subjects people/ --groups people.csv --source "staff photos, 2026" -o staff.json
-  portrait calibrate --combine real-people.json mini.thresholds.json -o combined.json
-  portrait stylize anna.jpg --style oil --far 0.001 --curves mini.curves.json --thresholds mini.thresholds.json
-"""
 
 
-def add(commands: Commands) -> None:
-    """Add `calibrate` to the command line."""
-    parser = commands.add_parser(
-        "calibrate",
-        help="measure a recipe's knobs and acceptance thresholds",
-        description="Stylize your own people in every style: measure the effects of the recipe's knobs, then derive the "
-        "acceptance limits from the impostor pairs, which are every photo against every other person's portrait, for "
-        "all judges together. Give one photo per person, of people that the recipe was not trained on; 23 people are enough for "
-        "a false accept rate of 0.01, 72 for 0.001.",
-        epilog=_EPILOG,
-    )
-    parser.add_argument(
-        "--subjects", type=Path, metavar="FOLDER", help="photos, one per person; subfolders are searched too"
-    )
-    parser.add_argument(
-        "--combine",
-        type=Path,
-        nargs="+",
-        metavar="FILE",
-        help="measure nothing; combine tables from several sources, such as figures for real people; earlier tables take precedence",
-    )
-    parser.add_argument("--source", default="", metavar="TEXT", help="where the people came from, stored in the table")
-    parser.add_argument(
-        "--groups",
-        type=Path,
-        metavar="FILE.csv",
-        help="a column person (FOLDER/NAME.jpg), and one each for sex, age, skin or others; reports the rates within them",
-    )
-    parser.add_argument(
-        "--only", type=Path, metavar="FILE", help="a text file that names the photos to use, one per line"
-    )
-    parser.add_argument(
-        "--impostors",
-        type=Path,
-        metavar="FOLDER",
-        help="photos of other people, only for comparison; allows lower rates",
-    )
-    parser.add_argument(
-        "--curve-people",
-        type=int,
-        default=12,
-        metavar="N",
-        help="number of people to measure the curves on, evenly spread over the subjects (default: 12)",
-    )
-    parser.add_argument("--people", type=int, dest="curve_people", help=argparse.SUPPRESS)
-    parser.add_argument("--recipe", default="mini", metavar="TEXT", help="the recipe to calibrate (default: mini)")
-    parser.add_argument("--style", action="append", metavar="TEXT", help="a style, may be repeated (default: all)")
-    parser.add_argument(
-        "--far", default="0.05,0.02,0.01", metavar="X,X", help="false accept rates (default: 0.05,0.02,0.01)"
-    )
-    parser.add_argument(
-        "--balance", type=float, metavar="X", help="calibrate for one balance only (default: for all of them)"
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=1,
-        metavar="N",
-        help="seed of the first portrait of each style; each further one has the next (default: 1)",
-    )
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads, 0 for all cores")
-    parser.add_argument(
-        "--sheet", type=Path, metavar="FILE", help="also write a contact sheet of the portraits; no file is overwritten"
-    )
-    parser.add_argument("--curves", type=Path, metavar="FILE", help="file for the curves (default: RECIPE.curves.json)")
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="file for the thresholds (default: RECIPE.thresholds.json)"
-    )
-    parser.add_argument(
-        "--measured",
-        type=Path,
-        metavar="FILE",
-        help="keep the measurements in this file, and continue from them (default: in a file that is deleted at the end)",
-    )
-    parser.add_argument(
-        "--commercial", action="store_true", help="as in stylize: thresholds for SFace and dlib, without InsightFace"
-    )
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
-    parser.set_defaults(run=run)
-
-
-def run(args: argparse.Namespace) -> int:
+def calibrate_recipe(args: argparse.Namespace) -> int:
     """Measure missing curves, then the thresholds; or combine tables."""
     if args.combine:
         return _combine(args)
     if args.subjects is None:
         raise SettingsError("name the photos with --subjects FOLDER, or tables with --combine FILE FILE")
-    from portrait.calibrate.sample import SampleOptions
-    from portrait.calibrate.statistics import require_pairs
-    from portrait.faces.form import SMOOTH
-    from portrait.images import photos_below
-    from portrait.images.search import describe
-    from portrait.loop.load import load_loop
-    from portrait.loop.response import read_curves
-    from portrait.recipes.load import load_recipe
-    from portrait.records.calibration import CalibrationTable
-
     recipe = load_recipe(args.recipe)
     styles = _styles(recipe, args.style)
     rates = _rates(args.far)
@@ -187,8 +91,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_outputs(output: Path, journal: Path, curves: Path, sheet: Path | None) -> None:
     """Check that all files can be written, before hours of drawing."""
-    from portrait.images import kind_of
-
     if sheet:
         kind_of(sheet)
     for file in (output, journal, curves, *([sheet] if sheet else [])):
@@ -196,9 +98,6 @@ def _check_outputs(output: Path, journal: Path, curves: Path, sheet: Path | None
 
 
 def _combine(args: argparse.Namespace) -> int:
-    from portrait.calibrate.combine import combine_tables
-    from portrait.judge.thresholds import read_thresholds
-
     if args.output is None:
         raise SettingsError("name the combined table with -o FILE")
     tables = [read_thresholds(file) for file in args.combine]
@@ -208,8 +107,6 @@ def _combine(args: argparse.Namespace) -> int:
 
 def _impostors(folder: Path | None, photos: list[Path]) -> tuple[list[Path], list[PassedOver]]:
     """The photos in a folder that are not among the subjects' photos, and the files that are not photos."""
-    from portrait.images import photos_below
-
     if folder is None:
         return [], []
     others, passed_over = photos_below(folder)
@@ -259,8 +156,6 @@ def _measure_curves(
     console: Console,
 ) -> None:
     """Measure the styles missing in `table`, the content of `file`, and write each as soon as it is measured."""
-    from portrait.calibrate.response import check_curves, measure_curves, merge_curves
-
     if table is not None:
         check_curves(table, loop)
     for style in styles:
@@ -286,11 +181,6 @@ def _measure_thresholds(
     args: argparse.Namespace,
     console: Console,
 ) -> dict[str, Any]:
-    from portrait.calibrate.thresholds import calibrate_thresholds
-    from portrait.images import encode_picture, kind_of, thumbnail
-    from portrait.provenance.mark import xmp_mark
-    from portrait.report.sheet import contact_sheet
-
     cells: list[tuple[RgbImage, str, bool | None]] = []
     with console.attempts(f"{len(photos)} people, {len(options.impostors)} further faces", unit="") as on_step:
 

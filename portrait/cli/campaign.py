@@ -11,145 +11,31 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, as_cell, plain_table, print_table, say
-from portrait.cli.signing import add_sign_flag, signer_of
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from portrait.campaign.engines import Engine, LocalEngine, RayEngine
+from portrait.campaign.enter import load_recipes, plan_of, require_photos_of
+from portrait.campaign.export import export_run
+from portrait.campaign.ledger import Counts, Ledger, Swapped
+from portrait.campaign.plan import Plan, read_plan, template
+from portrait.campaign.prune import prune_run
+from portrait.campaign.rates import Forecast, MeasuredRates, forecast, measured_rates, picture_bytes
+from portrait.campaign.run import Progress, run_campaign
+from portrait.cli.console import as_cell, plain_table, print_table
+from portrait.cli.signing import signer_of
+from portrait.cli.terminal import say
 from portrait.errors import InputError, NoPeopleError, SettingsError
 from portrait.files import write_bytes
+from portrait.images.search import describe
+from portrait.judge.verdict import describe_reason
 from portrait.paths import format_size, free_bytes
 
-if TYPE_CHECKING:
-    from portrait.campaign.engines import Engine
-    from portrait.campaign.ledger import Counts, Swapped
-    from portrait.campaign.plan import Plan
-    from portrait.campaign.rates import Forecast, MeasuredRates
-    from portrait.campaign.run import Progress
 
-_EPILOG = """examples:
-  portrait campaign new                                     writes campaign.toml, a commented plan
-  portrait campaign plan campaign.toml                      the matrix, attempts, disk and time
-  portrait campaign run campaign.toml -o run                run it; the same command resumes after any interruption
-  portrait campaign run campaign.toml -o run --engine ray --gpus 0.5
-  portrait campaign status run
-  portrait campaign retry run --rejected                    once more, from other seeds
-  portrait campaign export run -o delivery --size square --size round-512
-  portrait campaign export run -o delivery --sign chain.pem key.pem
-  portrait campaign prune run --rejected
-  portrait drift run --baseline last-month
-
-exit codes: 0 every job has ended, 1 stopped before that, or nothing was accepted, 2 invalid input
-"""
-
-
-def add(commands: Commands) -> None:
-    """Add `campaign` to the command line."""
-    campaign = commands.add_parser(
-        "campaign",
-        help="make portraits of many people from a plan, resumably",
-        description="Make portraits of many people from a plan. A run survives being killed at any moment and resumes "
-        "where it stopped; each picture's seed comes from what determines the picture, so it is the same on any worker.",
-        epilog=_EPILOG,
-    )
-    actions = campaign.add_subparsers(dest="action", metavar="ACTION", required=True)
-
-    new = actions.add_parser("new", help="write a commented plan")
-    new.add_argument("plan", nargs="?", type=Path, default=Path("campaign.toml"), metavar="PLAN.toml")
-    new.set_defaults(run=_new)
-
-    plan = actions.add_parser(
-        "plan",
-        help="preview jobs, time and disk",
-        description="Print the matrix of a plan, and the attempts, disk and time that it will take. The rates are those "
-        "measured by runs on this machine, or else the recipe's calibration; time needs one measured run.",
-    )
-    plan.add_argument("plan", type=Path, metavar="PLAN.toml")
-    plan.add_argument("--workers", type=int, default=1, metavar="N", help="workers that share the work (default: 1)")
-    plan.add_argument("--json", action="store_true", help="one JSON object")
-    plan.set_defaults(run=_plan)
-
-    run = actions.add_parser("run", help="make the missing pictures")
-    run.add_argument("plan", type=Path, metavar="PLAN.toml")
-    run.add_argument("-o", "--output", type=Path, default=Path("run"), metavar="RUN", help="folder (default: run)")
-    _engine_flags(run)
-    run.add_argument(
-        "--accept-changes", action="store_true", help="resume although the plan has changed since the start"
-    )
-    run.set_defaults(run=_run)
-
-    status = actions.add_parser("status", help="show the progress of a run")
-    status.add_argument("folder", type=Path, metavar="RUN")
-    status.add_argument("--json", action="store_true", help="one JSON object")
-    status.set_defaults(run=_status)
-
-    retry = actions.add_parser(
-        "retry",
-        help="retry rejected or failed pictures",
-        description="Make rejected pictures again from other seeds, or failed ones as they were. A retry that is rejected "
-        "too replaces a picture only if it came closer; every attempt stays in the ledger.",
-    )
-    retry.add_argument("folder", type=Path, metavar="RUN")
-    retry.add_argument("--rejected", action="store_true", help="pictures that were not accepted")
-    retry.add_argument("--failed", action="store_true", help="jobs that failed")
-    retry.add_argument("--plan", type=Path, metavar="PLAN.toml", help="the plan, if it has been moved")
-    _engine_flags(retry)
-    retry.set_defaults(run=_retry)
-
-    export = actions.add_parser(
-        "export",
-        help="accepted pictures by person and style, in sizes for platforms",
-        description="Write the accepted pictures by person and style with a manifest.csv, cut to sizes around the face.",
-    )
-    export.add_argument("folder", type=Path, metavar="RUN")
-    export.add_argument("-o", "--output", type=Path, default=Path("export"), metavar="FOLDER", help="(default: export)")
-    export.add_argument(
-        "--size",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="original, square, portrait, wide, story, avatar-N (1024, 800, 512, 400, 256, 128) or round-N (the same but "
-        "128); may be repeated (default: those of the plan)",
-    )
-    add_sign_flag(export)
-    export.set_defaults(run=_export)
-
-    prune = actions.add_parser(
-        "prune",
-        help="remove what a run no longer needs",
-        description="Remove files that no job refers to and jobs that the plan no longer names; with flags also more.",
-    )
-    prune.add_argument("folder", type=Path, metavar="RUN")
-    prune.add_argument(
-        "--rejected", action="store_true", help="also remove pictures that were not accepted; their scores stay"
-    )
-    prune.add_argument(
-        "--embeddings",
-        action="store_true",
-        help="also remove the faces' embeddings, which are biometric data; later reports lack ROC, DET and likeness across styles",
-    )
-    prune.add_argument("--dry-run", action="store_true", help="only print what would be removed")
-    prune.set_defaults(run=_prune)
-
-
-def _engine_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="(default: local)")
-    parser.add_argument(
-        "--address",
-        default="",
-        metavar="ADDRESS",
-        help="address of a Ray cluster, or auto (default: start a local one)",
-    )
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="Ray actors (default: as many as fit)")
-    parser.add_argument("--gpus", type=float, default=0.0, metavar="X", help="GPUs per actor, such as 1 or 0.5")
-    parser.add_argument("--limit", type=int, default=0, metavar="N", help="make at most N pictures now")
-    parser.add_argument("--batch", type=int, default=8, metavar="N", help="jobs of one person per batch (default: 8)")
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
-    parser.add_argument("--verbose", action="store_true", help="log what the loop does")
-
-
-def _new(args: argparse.Namespace) -> int:
-    from portrait.campaign.plan import template
-
+def write_plan(args: argparse.Namespace) -> int:
+    """`portrait campaign new`."""
     if args.plan.exists():
         raise InputError(f"{args.plan} already exists; name another file")
     write_bytes(args.plan, template().encode())
@@ -157,11 +43,8 @@ def _new(args: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(args: argparse.Namespace) -> int:
-    from portrait.campaign.enter import load_recipes
-    from portrait.campaign.plan import read_plan
-    from portrait.campaign.rates import forecast, measured_rates, picture_bytes
-
+def preview_plan(args: argparse.Namespace) -> int:
+    """`portrait campaign plan`."""
     plan = read_plan(args.plan)
     recipes, _ = load_recipes(plan)
     measured = measured_rates()
@@ -225,8 +108,6 @@ def _forecast_seconds(
 
 
 def _print_preview(preview: _Preview, workers: int) -> None:
-    from portrait.images.search import describe
-
     plan = preview.plan
     say(f"{plan.name}: {_matrix(plan, len(preview.rows))} = {preview.jobs} pictures")
     _print_forecast(preview.rows)
@@ -274,8 +155,6 @@ def _print_time(seconds: Sequence[float] | None, workers: int) -> None:
 @contextmanager
 def _counted_photos(run: Path) -> Iterator[None]:
     """While a plan is read: count the photos of a run that was started before, if their folder is not mounted."""
-    from portrait.campaign.enter import require_photos_of
-
     try:
         yield
     except NoPeopleError:
@@ -283,10 +162,8 @@ def _counted_photos(run: Path) -> Iterator[None]:
         raise
 
 
-def _run(args: argparse.Namespace) -> int:
-    from portrait.campaign.plan import read_plan
-    from portrait.images.search import describe
-
+def run_plan(args: argparse.Namespace) -> int:
+    """`portrait campaign run`."""
     with _counted_photos(args.output):
         plan = read_plan(args.plan)
     if plan.passed_over and not args.quiet:
@@ -294,11 +171,8 @@ def _run(args: argparse.Namespace) -> int:
     return _make(plan, args.output, args, accept_changes=args.accept_changes)
 
 
-def _retry(args: argparse.Namespace) -> int:
-    from portrait.campaign.enter import plan_of
-    from portrait.campaign.ledger import Ledger
-    from portrait.campaign.plan import read_plan
-
+def retry_jobs(args: argparse.Namespace) -> int:
+    """`portrait campaign retry`."""
     if not (args.rejected or args.failed):
         raise SettingsError("say what to try again: --rejected, --failed or both")
     with _counted_photos(args.folder):
@@ -315,9 +189,6 @@ def _retry(args: argparse.Namespace) -> int:
 def _make(
     plan: Plan, folder: Path, args: argparse.Namespace, *, accept_changes: bool = False, retry: Sequence[str] = ()
 ) -> int:
-    from portrait.campaign.engines import LocalEngine, RayEngine
-    from portrait.campaign.run import run_campaign
-
     _check_engine_flags(args)
 
     def engine(threads: int) -> Engine:
@@ -382,9 +253,8 @@ def _print_counts(counts: Counts, folder: Path) -> None:
     )
 
 
-def _status(args: argparse.Namespace) -> int:
-    from portrait.campaign.ledger import Ledger
-
+def show_status(args: argparse.Namespace) -> int:
+    """`portrait campaign status`."""
     with Ledger.open(args.folder) as ledger:
         counts = ledger.counts()
         styles = ledger.counts_by_style()
@@ -421,8 +291,6 @@ def _print_findings(
     shown: Mapping[str, str],
 ) -> None:
     """Print the first problems, and people who may be the same person; `shown` holds display names of some."""
-    from portrait.judge.verdict import describe_reason
-
     for reason, count in list(reasons.items())[:6]:
         say(f"  {count} attempts: {describe_reason(reason)}")
     for name, failure in list(failed.items())[:10]:
@@ -437,10 +305,8 @@ def _print_findings(
         say(f"  {first} and {second} look like one person to every judge; if they are, name them as one subject")
 
 
-def _export(args: argparse.Namespace) -> int:
-    from portrait.campaign.export import export_run
-    from portrait.campaign.ledger import Ledger
-
+def export_pictures(args: argparse.Namespace) -> int:
+    """`portrait campaign export`."""
     done = export_run(args.folder, args.output, args.size, signer=signer_of(args))
     say(f"{done.files} files of {done.pictures} accepted pictures in {args.output}; list: {done.manifest}")
     if done.enlarged:
@@ -462,9 +328,8 @@ def _export(args: argparse.Namespace) -> int:
     return 0 if done.pictures else 1
 
 
-def _prune(args: argparse.Namespace) -> int:
-    from portrait.campaign.prune import prune_run
-
+def prune_files(args: argparse.Namespace) -> int:
+    """`portrait campaign prune`."""
     files, rows = prune_run(args.folder, rejected=args.rejected, embeddings=args.embeddings, dry_run=args.dry_run)
     for path in files if args.dry_run else ():
         say(path)
@@ -496,10 +361,6 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """A progress bar on a terminal; elsewhere, such as in a log file, a line every half minute."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn
-    from rich.progress import Progress as Bar
-
     console = Console(stderr=True, quiet=quiet)
     columns = (BarColumn(), MofNCompleteColumn(), TaskProgressColumn(), TextColumn("{task.fields[note]}"))
     with Bar(*columns, console=console, disable=quiet or not console.is_terminal) as bar:

@@ -2,100 +2,38 @@
 
 from __future__ import annotations
 
-import argparse
-import logging
-import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, TypeAlias
 
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from portrait.cli.terminal import printable, printable_lines, say
 from portrait.errors import PortraitError
-from portrait.paths import JOINERS
+from portrait.faces.identity import photo_notes
+from portrait.judge.verdict import describe_reason
+from portrait.loop.types import Subject
+from portrait.recipes.licensing import TRAINING_NOTES
+from portrait.records.calibration import CalibrationTable, GateRate
+from portrait.records.curves import StyleCurves
+from portrait.records.portrait import FailedInput, FailureRecord, LicenseLink, PortraitRecord
+from portrait.report.save import SavedPortrait
 
-if TYPE_CHECKING:
-    from rich.console import Console as RichConsole
-    from rich.table import Table
-
-    from portrait.loop.types import Subject
-    from portrait.records.calibration import CalibrationTable, GateRate
-    from portrait.records.curves import StyleCurves
-    from portrait.records.portrait import FailureRecord, LicenseLink, PortraitRecord
-    from portrait.report.save import SavedPortrait
-
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-"""The result of `add_subparsers`: commands are added with `add_parser`."""
-MAX_ERROR = 2000
-"""Maximum characters of a printed message, which may quote a long value from a file."""
 SECONDS_BETWEEN_LINES = 5.0
 """Without a terminal, progress is printed as a line at most this often."""
-
-
-def complain(error: PortraitError) -> int:
-    """Print an error in one line on stderr; return the exit code that it stands for."""
-    text = str(error)
-    more = f" ... ({len(text) - MAX_ERROR} more characters)" if len(text) > MAX_ERROR else ""
-    say(f"portrait: {printable(text[:MAX_ERROR])}{more}", error=True)
-    return error.exit_code
-
-
-def say(text: object, *, error: bool = False) -> None:
-    """Print lines of text at once, on stderr for an `error`, without terminal control characters.
-
-    Raises:
-        PortraitError: stdout cannot be written, such as to a full disk.
-    """
-    try:
-        print(printable_lines(str(text)), file=sys.stderr if error else sys.stdout, flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as why:
-        if error:
-            return  # there is no other place to say it
-        sys.stdout = _nowhere()  # Python would flush the other at its end, and fail again
-        raise PortraitError(f"cannot print: {why.strerror}") from None
-
-
-def open_streams() -> None:
-    """Give stdout and stderr to a process that was started without them; what it prints is discarded."""
-    sys.stdout = sys.stdout or _nowhere()
-    sys.stderr = sys.stderr or _nowhere()
-
-
-def _nowhere() -> TextIO:
-    return open(os.devnull, "w", encoding="utf-8")
-
-
-def printable(text: str) -> str:
-    """A text on one line, with unprintable characters as escapes, so that it cannot control a terminal."""
-    return "".join(
-        char if char.isprintable() or char in JOINERS else char.encode("unicode_escape").decode() for char in text
-    )
-
-
-def printable_lines(text: str) -> str:
-    """The same, but line breaks are kept."""
-    return "\n".join(map(printable, text.split("\n")))
-
-
-class LogLines(logging.Formatter):
-    """Formats log messages, which may quote anything, with `printable_lines`."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The message, and its traceback if it has one."""
-        return printable_lines(super().format(record))
 
 
 def failure_record(
     path: Path, error: PortraitError, recipe: str = "", licenses: Sequence[LicenseLink] = ()
 ) -> FailureRecord:
     """What `--json` prints of a photo of which nothing came."""
-    from portrait.records.portrait import FailedInput, FailureRecord
-
     return FailureRecord(
         reasons=(str(error),),
         input=FailedInput(path=str(path)),
@@ -106,8 +44,6 @@ def failure_record(
 
 def print_licenses(chain: Sequence[LicenseLink]) -> None:
     """Print a recipe's chain of licenses, one per line, with what is known about the training photos of face models."""
-    from portrait.recipes.licensing import TRAINING_NOTES
-
     for link in chain:
         note = f" (note: {TRAINING_NOTES[link.part]})" if link.part in TRAINING_NOTES else ""
         say(f"  {link.part}: {link.license}; commercial use: {link.commercial}{note}")
@@ -135,12 +71,10 @@ class Console:
     """Everything that stylize and calibrate print; only errors if `quiet`."""
 
     def __init__(self, *, quiet: bool, verbose: bool = False) -> None:
-        from rich.console import Console
-
         self.verbose = verbose
         self.quiet = quiet
-        self.out = Console(quiet=quiet, highlight=False)
-        self.err = Console(stderr=True, quiet=quiet)
+        self.out = RichConsole(quiet=quiet, highlight=False)
+        self.err = RichConsole(stderr=True, quiet=quiet)
         self._last_line = time.monotonic()
         self._noted: set[str] = set()
 
@@ -160,8 +94,6 @@ class Console:
 
     def notes(self, subject: Subject) -> None:
         """Print what the user should know about a photo before it is used, on stderr."""
-        from portrait.faces.identity import photo_notes
-
         photo = subject.photo
         for note in photo_notes(photo, subject.warnings):
             hint = "; --upright off leaves it as it is" if note.startswith("turned by") else ""
@@ -179,7 +111,6 @@ class Console:
 
         Without a terminal it prints a line at most every `SECONDS_BETWEEN_LINES`, over all bars.
         """
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         def note(attempt: int, step: int, total: int) -> str:
             return f"{unit} {attempt}, step {step}/{total}" if unit else f"{step}/{total}"
@@ -212,8 +143,6 @@ class Console:
 
     def result(self, row: SavedPortrait) -> None:
         """Print why a portrait was rejected; nothing for an accepted one."""
-        from portrait.judge.verdict import describe_reason
-
         if not row.accepted:
             why = "; ".join(describe_reason(reason) for reason in row.record.reasons)
             self.out.print(f"[red]rejected[/] {as_cell(f'{row.path}: {why}')}", soft_wrap=True)
@@ -276,17 +205,12 @@ def _rate_cells(limits: GateRate) -> tuple[str, str, str]:
 
 def as_cell(value: object) -> str:
     """A value for a table: no markup, and nothing that steers a terminal."""
-    from rich.markup import escape
-
     return escape(printable(str(value)))
 
 
 def print_table(table: Table, console: RichConsole | None = None) -> None:
     """Print a table at its own width: no name is cut, however narrow the terminal."""
-    from rich.console import Console
-    from rich.measure import Measurement
-
-    out = console or Console(highlight=False)
+    out = console or RichConsole(highlight=False)
     width = Measurement.get(out, out.options.update(max_width=1000), table).maximum
     out.width = max(out.width, width)
     out.print(table)
@@ -305,8 +229,6 @@ def _score(record: PortraitRecord, judge: str, *, verbose: bool) -> str:
 
 def plain_table(*names: str, numbers: Sequence[str] = ()) -> Table:
     """A table without lines, its columns as wide as they need; those of `numbers` are aligned to the right."""
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False)
     for name in names:
         table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from portrait.errors import PortraitError, SettingsError
+from portrait.faces.insightface_analyzer import find_pack
 from portrait.hub import download, pins, store
 from portrait.hub import files as weights
 from portrait.hub.judges import SECOND_DETECTOR, face_files, face_parts, second_detector_part
@@ -146,7 +147,6 @@ def _memory() -> ModuleType | None:
 
 def _faces() -> dict[str, str]:
     """Face model -> "here", or what is wrong with it."""
-    from portrait.faces.insightface_analyzer import find_pack
 
     def state(find: Callable[..., Path], *args: weights.WeightFile) -> str:
         try:

@@ -7,76 +7,38 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
-from portrait.cli.console import Commands, complain, failure_record, say
+from portrait.cli.console import failure_record
+from portrait.cli.terminal import complain, say
 from portrait.errors import FaceError, PortraitError, SettingsError
+from portrait.faces.form import PLAIN, form_named
+from portrait.faces.identity import (
+    FaceAnalyzer,
+    FaceChoice,
+    choose_faces,
+    face_warnings,
+    identify,
+    require_large_enough,
+)
+from portrait.faces.insightface_analyzer import DET_THRESHOLD
+from portrait.faces.load import load_analyzer, load_face_tools
+from portrait.faces.upright import upright_photo
 from portrait.files import write_new
-from portrait.records import RgbImage
-
-if TYPE_CHECKING:
-    from portrait.faces.identity import FaceAnalyzer
-    from portrait.images import Photo
-    from portrait.judge.thresholds import Gate, Thresholds
-    from portrait.records import Face, Identity
-
-
-def add(commands: Commands) -> None:
-    """Add `faces` and `compare` to the command line."""
-    faces = commands.add_parser(
-        "faces",
-        help="list the faces of a photo",
-        description="List the faces of photos from left to right: index, box, score, size, what may reduce likeness, and which faces stylize refuses.",
-        epilog="example:\n  portrait faces team.jpg --draw faces.png",
-    )
-    faces.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
-    faces.add_argument(
-        "--draw",
-        type=Path,
-        metavar="FILE",
-        help="write the photo with numbered boxes (one photo only); no file is overwritten",
-    )
-    _upright_flag(faces)
-    faces.add_argument("--commercial", action="store_true", help="detect with YuNet, licensed for commercial use")
-    faces.add_argument("--json", action="store_true", help="one JSON object per photo and line")
-    faces.set_defaults(run=_faces)
-
-    compare = commands.add_parser(
-        "compare",
-        help="check whether two pictures show the same person",
-        description="Compare the faces of two pictures by the face recognizers that judge portraits. Two photos are judged by photo-to-photo "
-        "thresholds; for a stylized picture give its --style, since photo thresholds do not apply to it.",
-        epilog="examples:\n  portrait compare a.jpg b.jpg\n  portrait compare anna.jpg out/anna-oil-1.png --style oil",
-    )
-    compare.add_argument("a", type=Path, metavar="A", help="the reference photo")
-    compare.add_argument("b", type=Path, metavar="B", help="the candidate")
-    compare.add_argument("--style", help="B is stylized: use the calibrated thresholds of this style")
-    compare.add_argument("--recipe", default="mini", help="the recipe that made B (default: mini)")
-    compare.add_argument("--far", type=float, metavar="X", help="false accept rate, with --style (default: 0.01)")
-    compare.add_argument("--face", default="largest", metavar="TEXT", help="as in stylize (default: largest)")
-    _upright_flag(compare)
-    compare.add_argument(
-        "--commercial", action="store_true", help="judge by SFace and dlib, licensed for commercial use"
-    )
-    compare.add_argument(
-        "--verbose", action="store_true", help="show cosine similarities in addition to the number of strangers"
-    )
-    compare.add_argument("--json", action="store_true", help="one JSON object")
-    compare.set_defaults(run=_compare)
+from portrait.hub.judges import DETECTORS, FACE_TOOLS, tools_for
+from portrait.images import Photo, encode_picture, kind_of, read_photo
+from portrait.judge.thresholds import Gate, Thresholds, calibrated_form, photo_thresholds
+from portrait.judge.verdict import describe_strangers
+from portrait.judge.verification import similarities
+from portrait.loop.limits import resolve_thresholds
+from portrait.recipes.load import load_recipe
+from portrait.records import Face, Identity, RgbImage
 
 
-def _upright_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--upright", choices=("auto", "off"), default="auto", help="auto turns photos whose faces are sideways"
-    )
-
-
-def _faces(args: argparse.Namespace) -> int:
-    from portrait.faces.load import load_analyzer
-    from portrait.images import kind_of
-
+def show_faces(args: argparse.Namespace) -> int:
+    """`portrait faces`."""
     if args.draw:
         kind_of(args.draw)
     if args.draw and len(args.photos) > 1:
@@ -94,9 +56,6 @@ def _faces(args: argparse.Namespace) -> int:
 
 
 def _list_faces(path: Path, args: argparse.Namespace, analyzer: FaceAnalyzer) -> int:
-    from portrait.faces.upright import upright_photo
-    from portrait.images import encode_picture, kind_of, read_photo
-
     photo = read_photo(path)
     photo = upright_photo(photo, analyzer) if args.upright == "auto" else photo
     faces = analyzer.detect(photo.pixels)
@@ -114,8 +73,6 @@ def _list_faces(path: Path, args: argparse.Namespace, analyzer: FaceAnalyzer) ->
 
 
 def _faces_entry(photo: Photo, faces: Sequence[Face], best_score: float) -> dict[str, object]:
-    from portrait.faces.identity import face_warnings
-
     entries = []
     for index, face in enumerate(faces):
         seen = {"size": round(face.size, 1), "warnings": face_warnings(photo.pixels, face)}
@@ -126,9 +83,6 @@ def _faces_entry(photo: Photo, faces: Sequence[Face], best_score: float) -> dict
 
 
 def _print_faces(photo: Photo, faces: Sequence[Face], best_score: float) -> None:
-    from portrait.faces.identity import face_warnings
-    from portrait.faces.insightface_analyzer import DET_THRESHOLD
-
     height, width = photo.pixels.shape[:2]
     missed = "" if faces else f", best score {best_score:.2f} of {DET_THRESHOLD}"
     say(f"{photo.path} ({width} x {height}): {len(faces)} face(s){missed}")
@@ -148,8 +102,6 @@ def _print_faces(photo: Photo, faces: Sequence[Face], best_score: float) -> None
 
 def _refusal(photo: Photo, face: Face) -> str:
     """Why `stylize` would refuse the face; empty if it would not."""
-    from portrait.faces.identity import require_large_enough
-
     try:
         require_large_enough(face, str(photo.path))
     except FaceError as error:
@@ -159,8 +111,6 @@ def _refusal(photo: Photo, face: Face) -> str:
 
 def _draw_boxes(image: RgbImage, faces: Sequence[Face]) -> RgbImage:
     """Draw a numbered box and five points for each face of the photo."""
-    from PIL import Image, ImageDraw, ImageFont
-
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
     line = max(2, max(image.shape[:2]) // 400)
@@ -175,9 +125,8 @@ def _draw_boxes(image: RgbImage, faces: Sequence[Face]) -> RgbImage:
     return RgbImage(np.asarray(picture))
 
 
-def _compare(args: argparse.Namespace) -> int:
-    from portrait.judge.verification import similarities
-
+def compare_pictures(args: argparse.Namespace) -> int:
+    """`portrait compare`."""
     limits = _comparison_limits(args)
     reference, candidate = _identities(args)
     comparison = _Comparison(scores=similarities(reference, candidate.embeddings), limits=limits)
@@ -257,8 +206,6 @@ class _Comparison:
         return [*lines, *([f"Note: {self.limits.note}."] if self.limits.note else [])]
 
     def _likeness(self, judge: str, *, verbose: bool) -> str:
-        from portrait.judge.verdict import describe_strangers
-
         compared = ">=" if self.passed[judge] else "<"
         cosine = f"{self.scores[judge]:.3f} {compared} {self.limits.thresholds[judge]:.3f}"
         share = self.strangers.get(judge)
@@ -268,11 +215,6 @@ class _Comparison:
 
 
 def _comparison_limits(args: argparse.Namespace) -> _ComparisonLimits:
-    from portrait.hub.judges import DETECTORS, FACE_TOOLS, tools_for
-    from portrait.judge.thresholds import photo_thresholds
-    from portrait.loop.limits import resolve_thresholds
-    from portrait.recipes.load import load_recipe
-
     if args.far is not None and not args.style:
         raise SettingsError(
             "--far needs --style: two photos are always judged at the rate that was calibrated for photos"
@@ -295,13 +237,6 @@ def _comparison_limits(args: argparse.Namespace) -> _ComparisonLimits:
 
 def _identities(args: argparse.Namespace) -> tuple[Identity, Identity]:
     """The identities in A and B, by each judge."""
-    from portrait.faces.form import PLAIN, form_named
-    from portrait.faces.identity import FaceChoice, choose_faces, identify
-    from portrait.faces.load import load_face_tools
-    from portrait.faces.upright import upright_photo
-    from portrait.images import read_photo
-    from portrait.judge.thresholds import calibrated_form
-
     choice = FaceChoice.parse(args.face)
     if choice.kind not in ("auto", "largest", "index"):
         raise SettingsError(f"--face {args.face} does not name one face; use largest, auto or an index")

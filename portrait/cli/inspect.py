@@ -4,46 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, printable, say
+from portrait.cli.terminal import printable, say
 from portrait.files import read_bytes
-
-if TYPE_CHECKING:
-    from portrait.provenance.credentials import Credentials
-    from portrait.provenance.inspect import Inspection
-
-_EPILOG = """examples:
-  portrait inspect out/anna-oil-1.png
-  portrait inspect download.jpg --json
-  portrait inspect delivery/anna/oil.png --trust root.pem      the issuers of signers to trust
-
-Works for pictures of any tool. A picture that says nothing proves nothing: metadata is easily lost.
-exit codes: 0 read, 1 its Content Credentials are invalid, 2 not a picture
-"""
+from portrait.provenance.credentials import Credentials
+from portrait.provenance.inspect import SOURCES, Inspection, inspect_picture
 
 
-def add(commands: Commands) -> None:
-    """Add `inspect` to the command line."""
-    inspect = commands.add_parser(
-        "inspect",
-        help="show a picture's AI mark, parameters and signature",
-        description="Show a picture's XMP, the parameters that generators write, and its Content Credentials (C2PA), which "
-        "are verified. Nothing is fetched from the network.",
-        epilog=_EPILOG,
-    )
-    inspect.add_argument("picture", type=Path, metavar="PICTURE", help="JPEG, PNG, WebP, TIFF, AVIF or HEIC")
-    inspect.add_argument(
-        "--trust", type=Path, metavar="PEM", help="certificates that are trusted to issue signers (default: none)"
-    )
-    inspect.add_argument("--json", action="store_true", help="one JSON object")
-    inspect.set_defaults(run=_inspect)
-
-
-def _inspect(args: argparse.Namespace) -> int:
-    from portrait.provenance.inspect import inspect_picture
-
+def show_inspection(args: argparse.Namespace) -> int:
+    """`portrait inspect`."""
     inspection = inspect_picture(args.picture, anchors=read_bytes(args.trust) if args.trust else b"")
     if args.json:
         say(json.dumps(inspection.as_json()))
@@ -53,8 +22,6 @@ def _inspect(args: argparse.Namespace) -> int:
 
 
 def _print(inspection: Inspection) -> None:
-    from portrait.provenance.inspect import SOURCES
-
     say(f"{inspection.path}: {inspection.format}, {inspection.size[0]} x {inspection.size[1]} pixels")
     for code in inspection.source_types:
         say(f"It says that it is {SOURCES.get(code, code)} ({code}).")

@@ -1,4 +1,4 @@
-"""The command line. Heavy imports stay inside the commands, so that --help answers at once."""
+"""The command line. The module of a command is imported when the command runs, so that --help answers at once."""
 
 from __future__ import annotations
 
@@ -11,25 +11,13 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from shutil import get_terminal_size
 from typing import Any, NoReturn
 
 import portrait
-from portrait.cli import (
-    calibrate,
-    campaign,
-    doctor,
-    drift,
-    faces,
-    inspect,
-    recipes,
-    records,
-    studio,
-    stylize,
-    watch,
-    weights,
-)
-from portrait.cli.console import LogLines, complain, open_streams, printable, say
+from portrait.cli.parsers import calibrate, campaign, models, photos, portraits, records, studio
+from portrait.cli.terminal import LogLines, complain, open_streams, printable, say
 from portrait.errors import InputError, PortraitError
 
 _EPILOG = """examples:
@@ -71,7 +59,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of all commands. Each command's `run` takes the parsed arguments and returns the exit code."""
+    """Build the parser of all commands.
+
+    The `run` of a command, MODULE:FUNCTION in `portrait.cli`, takes the parsed arguments and returns the exit code.
+    """
     parser = _Parser(
         prog="portrait",
         description="Turn a photo into a stylized portrait in which the same person is still recognized, "
@@ -81,21 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"portrait {portrait.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    for module in (
-        stylize,
-        watch,
-        faces,
-        records,
-        inspect,
-        calibrate,
-        recipes,
-        weights,
-        doctor,
-        studio,
-        campaign,
-        drift,
-    ):
-        module.add(commands)
+    for group in (portraits, photos, records, calibrate, models, studio, campaign):
+        group.add(commands)
     return parser
 
 
@@ -133,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         setattr(args, files, [match for path in getattr(args, files) for match in _expanded(path)])
     log_to_stderr(verbose=getattr(args, "verbose", False), quiet=getattr(args, "quiet", False))
     try:
-        return int(args.run(args))
+        return int(resolve_name(f"portrait.cli.{args.run}")(args))
     except PortraitError as error:
         complain(error)
         return error.exit_code

@@ -9,49 +9,27 @@ import shutil
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
-from portrait.cli.console import Commands, print_licenses, say
+from portrait.cli.console import print_licenses
+from portrait.cli.terminal import say
 from portrait.errors import SettingsError
 from portrait.files import write_new
+from portrait.images import encode_picture, kind_of
+from portrait.provenance.mark import xmp_mark
+from portrait.recipes.licensing import license_chain, noncommercial_links
+from portrait.recipes.load import load_recipe, recipe_names
+from portrait.recipes.recipe import Recipe
+from portrait.recipes.samples import sample_file
+from portrait.recipes.style import Style
 from portrait.records import RgbImage
-
-if TYPE_CHECKING:
-    from portrait.recipes.recipe import Recipe
-    from portrait.recipes.style import Style
+from portrait.report.sheet import contact_sheet
 
 
-def add(commands: Commands) -> None:
-    """Add `styles` and `recipes` to the command line."""
-    styles = commands.add_parser(
-        "styles",
-        help="list the styles of a recipe",
-        description="List the styles of a recipe, one per line: the name for --style, the palettes for --palette, and its look.",
-        epilog="examples:\n  portrait styles\n  portrait styles --sheet styles.jpg",
-    )
-    styles.add_argument(
-        "--recipe", default="mini", metavar="TEXT", help="the recipe whose styles to list (default: mini)"
-    )
-    styles.add_argument("--sheet", type=Path, metavar="FILE", help="write a picture with a sample of each style")
-    styles.add_argument("--json", action="store_true", help="one JSON object")
-    styles.set_defaults(run=_styles)
-
-    recipes = commands.add_parser(
-        "recipes",
-        help="list the recipes, or show one with its licenses",
-        description="List the recipes, one per line. With a name, show its styles and the license of every part.",
-        epilog="examples:\n  portrait recipes\n  portrait recipes mini",
-    )
-    recipes.add_argument("names", nargs="*", metavar="NAME", help="show these recipes in detail")
-    recipes.add_argument("--json", action="store_true", help="one JSON object, with every detail")
-    recipes.set_defaults(run=_recipes)
-
-
-def _styles(args: argparse.Namespace) -> int:
-    from portrait.recipes.load import load_recipe
-
+def list_styles(args: argparse.Namespace) -> int:
+    """`portrait styles`."""
     recipe = load_recipe(args.recipe)
     styles = [recipe.style(name) for name in recipe.styles]
     if args.json:
@@ -87,13 +65,6 @@ def _looks(style: Style) -> str:
 
 def _write_sheet(file: Path, recipe: Recipe, styles: list[Style]) -> tuple[Path, list[str]]:
     """Write a captioned sample of each style; return the file, and the names of styles without a sample."""
-    from PIL import Image
-
-    from portrait.images import encode_picture, kind_of
-    from portrait.provenance.mark import xmp_mark
-    from portrait.recipes.samples import sample_file
-    from portrait.report.sheet import contact_sheet
-
     samples = {style: sample_file(recipe.name, style.name) for style in styles}
     cells: list[tuple[RgbImage, str, bool | None]] = []
     for style, sample in samples.items():
@@ -106,9 +77,8 @@ def _write_sheet(file: Path, recipe: Recipe, styles: list[Style]) -> tuple[Path,
     return place, [style.name for style, sample in samples.items() if sample is None]
 
 
-def _recipes(args: argparse.Namespace) -> int:
-    from portrait.recipes.load import load_recipe, recipe_names
-
+def list_recipes(args: argparse.Namespace) -> int:
+    """`portrait recipes`."""
     recipes = [load_recipe(name) for name in args.names or recipe_names()]
     if args.json:
         say(json.dumps({recipe.name: _details(recipe) for recipe in recipes}))
@@ -121,8 +91,6 @@ def _recipes(args: argparse.Namespace) -> int:
 
 
 def _details(recipe: Recipe) -> dict[str, object]:
-    from portrait.recipes.licensing import license_chain
-
     return {
         "title": recipe.title,
         "styles": {name: recipe.style(name).title for name in recipe.styles},
@@ -131,8 +99,6 @@ def _details(recipe: Recipe) -> dict[str, object]:
 
 
 def _print_details(recipe: Recipe) -> None:
-    from portrait.recipes.licensing import license_chain
-
     say(f"{recipe.name}: {recipe.title}")
     say("  styles: " + ", ".join(f"{name} ({recipe.style(name).title})" for name in recipe.styles))
     print_licenses(license_chain(recipe))
@@ -140,8 +106,6 @@ def _print_details(recipe: Recipe) -> None:
 
 def _print_list(recipes: list[Recipe]) -> None:
     """Print one line per recipe; the column `commercial` says whether --commercial accepts it."""
-    from portrait.recipes.licensing import noncommercial_links
-
     longest = max(len(recipe.name) for recipe in recipes)
     say(f"{'recipe':{longest}}  commercial  models")
     for recipe in recipes:

@@ -7,67 +7,26 @@ import json
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from portrait.cli.console import Commands, complain, say
+from portrait.cli.terminal import complain, say
 from portrait.errors import PortraitError, SettingsError
 from portrait.files import read_bytes, write_new
+from portrait.hub.manifest import manifest
+from portrait.images import Photo, kind_of, pixels_sha256, read_photo
+from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.load import load_loop_for
+from portrait.loop.record import library_versions
 from portrait.paths import is_within
+from portrait.provenance.files import encode_portrait
+from portrait.recipes.load import recipe_names
+from portrait.recipes.override import parse_lora
+from portrait.records.portrait import PortraitRecord, read_portrait, read_record
+from portrait.report.explain import explain
 from portrait.settings import LOADING, RULES, Settings
 
-if TYPE_CHECKING:
-    from portrait.images import Photo
-    from portrait.loop.attempt_loop import AttemptLoop
-    from portrait.records.portrait import PortraitRecord
 
-
-def add(commands: Commands) -> None:
-    """Add `replay` and `explain` to the command line."""
-    replay = commands.add_parser(
-        "replay",
-        help="make the pictures of records again",
-        description="Make the chosen picture of each record again and compare it pixel by pixel with the recorded one. "
-        "Files that a record names (photos, masks, recipes, models) are opened only beside the record, below the current "
-        "folder, or below a folder of --files: the record may be somebody else's.",
-        epilog="examples:\n  portrait replay out/anna-oil-1.json\n  portrait replay out/*.json -o again/\n"
-        "  portrait replay out/*.json --files ~/photos\n"
-        "  portrait replay anna-oil-1.json --photo elsewhere/anna.jpg -o again.png",
-    )
-    replay.add_argument("records", nargs="+", type=Path, metavar="RECORD.json")
-    replay.add_argument("--photo", type=Path, help="the photo, if it has been moved (one record only)")
-    replay.add_argument(
-        "--reference", type=Path, action="append", default=[], metavar="PHOTO", help="the same for each reference photo"
-    )
-    replay.add_argument(
-        "--files",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="a folder whose files, including subfolders, the records may name; may be given several times",
-    )
-    replay.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="PATH",
-        help="where to write it: a file, or a folder for several records (default: NAME-replay.png beside the record)",
-    )
-    replay.add_argument("--json", action="store_true", help="one JSON object per record and line")
-    replay.set_defaults(run=_replay)
-
-    explain = commands.add_parser(
-        "explain",
-        help="explain how a portrait was made",
-        description="Explain in sentences how a portrait was made: every attempt, what the judges said, what was changed and why.",
-        epilog="example:\n  portrait explain out/anna-oil-1.json",
-    )
-    explain.add_argument("record", type=Path, metavar="RECORD.json")
-    explain.add_argument("--verbose", action="store_true", help="show cosine similarities and their limits too")
-    explain.set_defaults(run=_explain)
-
-
-def _replay(args: argparse.Namespace) -> int:
+def replay_records(args: argparse.Namespace) -> int:
     """Replay every record; one that cannot be replayed is reported in one line and does not stop the others."""
     if len(args.records) > 1 and (args.photo or args.reference):
         raise SettingsError("--photo and --reference need exactly one record")
@@ -89,8 +48,6 @@ class _Models:
         self._loaded: tuple[Settings, AttemptLoop] | None = None
 
     def load(self, settings: Settings) -> AttemptLoop:
-        from portrait.loop.load import load_loop_for
-
         to_load = Settings(**{name: getattr(settings, name) for name in LOADING})
         if self._loaded is None or self._loaded[0] != to_load:
             self._loaded = None  # release the old models before loading new ones
@@ -99,10 +56,6 @@ class _Models:
 
 
 def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
-    from portrait.images import kind_of, pixels_sha256
-    from portrait.provenance.files import encode_portrait
-    from portrait.records.portrait import read_portrait
-
     record = read_portrait(read_bytes(path), path)
     places = _Places(record=path, folders=(path.parent, Path.cwd(), *args.files))
     record = record.model_copy(update={"settings": _with_found_files(record, places)})
@@ -149,8 +102,6 @@ def _reference_photos(places: _Places, files: list[Path], record: PortraitRecord
 
 
 def _other_versions(record: PortraitRecord) -> str:
-    from portrait.loop.record import library_versions
-
     then = record.versions
     return ", ".join(f"{k} {then.get(k)} then, {v} now" for k, v in library_versions().items() if then.get(k) != v)
 
@@ -203,10 +154,6 @@ def _with_found_files(record: PortraitRecord, places: _Places) -> Settings:
 
 def _found_models(settings: Settings, places: _Places) -> dict[str, Any]:
     """The settings that name models, with paths replaced by found files; plain names stay."""
-    from portrait.hub.manifest import manifest
-    from portrait.recipes.load import recipe_names
-    from portrait.recipes.override import parse_lora
-
     loras = ((places.find(file), weight) for file, weight in map(parse_lora, settings.lora))
     return {
         "recipe": settings.recipe if settings.recipe in recipe_names() else str(places.find(settings.recipe)),
@@ -216,8 +163,6 @@ def _found_models(settings: Settings, places: _Places) -> dict[str, Any]:
 
 
 def _same_photo(path: Path, sha256: str) -> Photo:
-    from portrait.images import read_photo
-
     photo = read_photo(path)
     if photo.sha256 != sha256:
         raise SettingsError(
@@ -226,9 +171,7 @@ def _same_photo(path: Path, sha256: str) -> Photo:
     return photo
 
 
-def _explain(args: argparse.Namespace) -> int:
-    from portrait.records.portrait import read_record
-    from portrait.report.explain import explain
-
+def explain_record(args: argparse.Namespace) -> int:
+    """`portrait explain`."""
     say(explain(read_record(read_bytes(args.record), args.record), verbose=args.verbose))
     return 0

@@ -8,116 +8,46 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, Console, complain, failure_record, interrupted_by, say
-from portrait.cli.signing import add_sign_flag, signer_of
+from portrait.cli.console import Console, failure_record, interrupted_by
+from portrait.cli.parsers.portraits import DEMO_DEFAULTS
+from portrait.cli.signing import signer_of
+from portrait.cli.terminal import complain, say
 from portrait.errors import PortraitError, SettingsError, WeightsError
+from portrait.faces.identity import FaceChoice
 from portrait.files import write_new
+from portrait.hub.judges import DETECTORS, FACE_TOOLS, tools_for
+from portrait.images import Photo, encode_picture, read_photo
+from portrait.images.decoder_process import DecoderProcess
+from portrait.loop.attempt_loop import AttemptLoop
+from portrait.loop.limits import resolve_thresholds
+from portrait.loop.load import load_loop_for
+from portrait.loop.types import Subject
 from portrait.paths import choosing_names, prove_writable, shorten_name
-from portrait.settings import Settings, add_flags, settings_from
-
-if TYPE_CHECKING:
-    from portrait.images import Photo
-    from portrait.images.decoder_process import DecoderProcess
-    from portrait.loop.attempt_loop import AttemptLoop
-    from portrait.loop.types import Subject
-    from portrait.provenance.credentials import Signer
-    from portrait.recipes.recipe import Recipe
-    from portrait.report.save import SavedPortrait
-
-_EPILOG = """examples:
-  portrait stylize anna.jpg --style watercolor -o out/
-  portrait stylize *.jpg --style oil --style sketch --variants 3
-  portrait stylize anna.jpg --reference anna2.jpg --reference anna3.jpg --style popart
-  portrait stylize team.jpg --face like:anna.jpg --frame full --style oil
-  portrait stylize anna.jpg --style popart --background '#ffd23f'
-  portrait stylize anna.jpg --style oil --background transparent
-  portrait stylize anna.jpg --style comic --ip-adapter-scale 1.2 --seed 7 --json
-
-Each picture comes with a .json record of settings, seeds, every attempt and every score. If no attempt passes both
-judges, the closest one is written as NAME-rejected.png; the exit code is 1 if nothing was accepted.
-Nothing is overwritten: pictures of another anna.jpg, or of other settings, are called anna-2-oil-1.png and so on.
-"""
+from portrait.provenance.credentials import Signer
+from portrait.recipes.licensing import license_chain, require_commercial
+from portrait.recipes.load import load_recipe
+from portrait.recipes.override import with_overrides
+from portrait.recipes.recipe import Recipe
+from portrait.report.save import SavedPortrait, save_contact_sheets, save_portrait
+from portrait.settings import Settings, settings_from
 
 _BYTES_PER_PIXEL = 4
 """Bytes of a picture, its strip and its record, hardly compressed."""
-_DEMO_DEFAULTS: dict[str, object] = {"style": ("all",), "max_attempts": 24, "max_seconds": 600.0}
-"""The demo's own defaults. Its photo is a close call in some styles: whether an attempt passes then depends on the last
-digits, which differ between processors, so it tries more often than `stylize` does."""
 
 
-def add(commands: Commands) -> None:
-    """Add `stylize` and `demo` to the command line."""
-    stylize = commands.add_parser(
-        "stylize",
-        help="make stylized portraits of photos",
-        usage="%(prog)s PHOTO [PHOTO ...] [--style NAME] [--balance X] [-o FOLDER] [options]",
-        description="Make stylized portraits of photos. Face recognizers judge each picture; if they reject it, it is made again "
-        "with other settings. Most people need --style, --balance, --variants, --background and -o.",
-        epilog=_EPILOG,
-    )
-    stylize.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="JPEG, PNG, WebP, TIFF, AVIF or HEIC")
-    stylize.add_argument(
-        "--reference",
-        action="append",
-        type=Path,
-        default=[],
-        metavar="PHOTO",
-        help="another photo of the same person, for a better likeness; may be given several times",
-    )
-    stylize.add_argument("--settings", type=Path, metavar="FILE", help="a TOML file with any of the settings below")
-    _overwrite_flag(stylize)
-    output_flags(stylize)
-    add_flags(stylize)
-    stylize.set_defaults(run=_stylize)
-
-    demo = commands.add_parser(
-        "demo",
-        help="stylize the demo photo in every style",
-        usage="%(prog)s [--style NAME] [--balance X] [-o FOLDER] [options]",
-        description="Stylize skimage's public-domain photo of astronaut Eileen Collins in every style of the recipe. "
-        f"Up to {_DEMO_DEFAULTS['max_attempts']} pictures are tried per style, so that one close call does not spoil the demo; "
-        "styles in which no attempt passes the judges are still marked as rejected.",
-        epilog="example:\n  portrait demo -o out/ --balance 0.7",
-    )
-    _overwrite_flag(demo)
-    output_flags(demo)
-    add_flags(demo, _DEMO_DEFAULTS)
-    demo.set_defaults(run=_demo)
-
-
-def _overwrite_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="overwrite pictures of the same name; otherwise names get a number, as in anna-2-oil-1.png",
-    )
-
-
-def output_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of every command that makes portraits."""
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path("out"), metavar="FOLDER", help="folder for the results (default: out)"
-    )
-    add_sign_flag(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON record per picture and line, nothing else")
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
-    parser.add_argument("--verbose", action="store_true", help="log what the loop does, and show cosine similarities")
-
-
-def _stylize(args: argparse.Namespace) -> int:
+def stylize(args: argparse.Namespace) -> int:
+    """`portrait stylize`."""
     settings = settings_from(vars(args), args.settings)
     with interrupted_by("SIGTERM"):
         return _stylize_photos(args, settings, args.photos, args.reference)
 
 
-def _demo(args: argparse.Namespace) -> int:
+def demo(args: argparse.Namespace) -> int:
+    """`portrait demo`."""
     from skimage.data import astronaut
 
-    from portrait.images import encode_picture
-
-    settings = settings_from(_DEMO_DEFAULTS | vars(args))
+    settings = settings_from(DEMO_DEFAULTS | vars(args))
     pixels = astronaut()  # type: ignore[no-untyped-call,unused-ignore]
     photo = write_new(args.output / "astronaut.png", encode_picture(pixels, "png"))
     with interrupted_by("SIGTERM"):
@@ -128,9 +58,6 @@ def _stylize_photos(
     args: argparse.Namespace, settings: Settings, photos: Sequence[Path], reference_files: Sequence[Path]
 ) -> int:
     """Stylize every photo in every style; a bad photo is reported in one line and does not stop the others."""
-    from portrait.recipes.licensing import license_chain
-    from portrait.report.save import save_contact_sheets
-
     recipe, batch = _prepare(args, settings, len(photos), reference_files)
     rows: list[SavedPortrait] = []
     worst = 0
@@ -161,12 +88,6 @@ def _prepare(
     args: argparse.Namespace, settings: Settings, photos: int, reference_files: Sequence[Path]
 ) -> tuple[Recipe, Batch]:
     """Check everything that can be checked before the models are loaded."""
-    from portrait.images import read_photo
-    from portrait.images.decoder_process import DecoderProcess
-    from portrait.recipes.licensing import require_commercial
-    from portrait.recipes.load import load_recipe
-    from portrait.recipes.override import with_overrides
-
     recipe = with_overrides(load_recipe(settings.recipe), settings.base, settings.lora)
     if settings.commercial:
         require_commercial(recipe)
@@ -189,9 +110,6 @@ def _prepare(
 
 def checked_styles(recipe: Recipe, settings: Settings) -> list[str]:
     """The requested styles; unsupported settings are refused before the models are loaded."""
-    from portrait.hub.judges import DETECTORS, FACE_TOOLS, tools_for
-    from portrait.loop.limits import resolve_thresholds
-
     everything = "all" in settings.style
     styles = list(recipe.styles) if everything else [recipe.style(name).name for name in settings.style]
     tools = tools_for(commercial=settings.commercial)
@@ -203,9 +121,6 @@ def checked_styles(recipe: Recipe, settings: Settings) -> list[str]:
 
 def check_files(settings: Settings, references: Sequence[Path]) -> None:
     """Check the files of `--face` and `--background` before the models are loaded."""
-    from portrait.faces.identity import FaceChoice
-    from portrait.images import read_photo
-
     choice = FaceChoice.parse(settings.face)
     if choice.kind == "each" and references:
         raise SettingsError("--face each cannot be used with --reference: references are photos of one person")
@@ -246,8 +161,6 @@ class Batch:
 
     def portraits(self, path: Path) -> Iterator[SavedPortrait]:
         """Make and write all portraits of a photo: each selected face, each style, each variant."""
-        from portrait.images import read_photo
-
         photo = read_photo(path) if self.decoder is None else self.decoder.read(path)
         subjects = self.subjects(photo)
         stem = self.free_stem(path)
@@ -299,8 +212,6 @@ class Batch:
 
     def variants(self, subject: Subject, style: str, stem: str, face: str) -> Iterator[SavedPortrait]:
         """Make and write the pictures of one person in one style."""
-        from portrait.report.save import save_portrait
-
         for variant in range(self.settings.variants):
             for warning in self.load().warnings(style, self.settings, variant):
                 self.console.note(f"{style}: {warning}")
@@ -314,8 +225,6 @@ class Batch:
 
     def load(self) -> AttemptLoop:
         """The models, loaded by the first call."""
-        from portrait.loop.load import load_loop_for
-
         if self._loop is None:
             with self.console.status("loading models"):
                 self._loop = load_loop_for(self.settings)

@@ -8,11 +8,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, Console, complain, failure_record, interrupted_by, say
+from portrait.campaign.lock import exclusive_lock
+from portrait.cli.console import Console, failure_record, interrupted_by
+from portrait.cli.inbox import Inbox, Journal
 from portrait.cli.signing import signer_of
-from portrait.cli.stylize import Batch, check_files, checked_styles, output_flags
+from portrait.cli.stylize import Batch, check_files, checked_styles
+from portrait.cli.terminal import complain, say
 from portrait.errors import (
     FaceError,
     ImageReadError,
@@ -22,51 +24,19 @@ from portrait.errors import (
     ShapeError,
     WeightsError,
 )
+from portrait.images.decoder_process import DecoderProcess
 from portrait.paths import prove_writable
-from portrait.settings import Settings, add_flags, flags_of, settings_from
+from portrait.recipes.load import load_recipe
+from portrait.recipes.override import with_overrides
+from portrait.settings import Settings, flags_of, settings_from
 
-if TYPE_CHECKING:
-    from portrait.cli.inbox import Inbox, Journal
-    from portrait.images.decoder_process import DecoderProcess
-
-_EPILOG = """examples:
-  portrait watch incoming/ -o portraits/ --style comic
-  portrait watch incoming/ -o portraits/ --style all --background paper --every 5
-
-Photos that are already there count as new. Each photo is turned into portraits once, whatever its name:
-OUT/watch.jsonl remembers it by its content, so you can stop with Ctrl-C and start again. A file that is still being
-copied is left alone until it is complete. A photo that cannot be used is reported once, and tried again when it
-changes. With other settings, every photo counts as new.
-"""
 JOURNAL = "watch.jsonl"
 SECONDS_AFTER_TROUBLE = 30.0
 """Seconds to wait after a problem that is not a photo's fault, such as a full disk, before trying again."""
 
 
-def add(commands: Commands) -> None:
-    """Add `watch` to the command line."""
-    watch = commands.add_parser(
-        "watch",
-        help="make portraits of every photo that arrives in a folder",
-        usage="%(prog)s IN -o FOLDER [--style NAME] [options]",
-        description="Watch a folder, and make portraits of every photo that arrives in it, until you press Ctrl-C.",
-        epilog=_EPILOG,
-    )
-    watch.add_argument("folder", type=Path, metavar="IN", help="the folder to watch, without subfolders")
-    watch.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="time between checks (default: 2)")
-    watch.add_argument("--settings", type=Path, metavar="FILE", help="a TOML file with any of the settings below")
-    output_flags(watch)
-    add_flags(watch)
-    watch.set_defaults(run=_watch)
-
-
-def _watch(args: argparse.Namespace) -> int:
-    from portrait.campaign.lock import exclusive_lock
-    from portrait.cli.inbox import Inbox, Journal
-    from portrait.images.decoder_process import DecoderProcess
-    from portrait.recipes.load import load_recipe
-    from portrait.recipes.override import with_overrides
-
+def watch_folder(args: argparse.Namespace) -> int:
+    """`portrait watch`."""
     settings = settings_from(vars(args), args.settings)
     _check_arguments(args)
     recipe = with_overrides(load_recipe(settings.recipe), settings.base, settings.lora)

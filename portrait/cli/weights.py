@@ -8,121 +8,37 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
-from portrait.cli.console import Commands, interrupted_by, print_licenses, say
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from portrait.cli.console import interrupted_by, print_licenses
+from portrait.cli.terminal import say
 from portrait.errors import PortraitError
+from portrait.hub.download import fetch
+from portrait.hub.files import mini_folder
+from portrait.hub.manifest import GROUPS, Part, find_part, manifest
+from portrait.hub.store import Status, leftovers, part_folder, prune, status, verify_part
+from portrait.hub.stream import Report
 from portrait.paths import format_size
-
-if TYPE_CHECKING:
-    from rich.progress import TaskID
-
-    from portrait.hub.manifest import Part
-    from portrait.hub.store import Status
-    from portrait.hub.stream import Report
-    from portrait.records.portrait import LicenseLink
-
-_EPILOG = """examples:
-  portrait weights list                        every part: its size, its license, and whether it is here
-  portrait weights fetch sd15-plus-face        download and verify every part of a recipe
-  portrait weights fetch clip-vit-h            download and verify one part
-  portrait weights fetch judges                the face detector and recognizer of the OpenCV Zoo
-  portrait weights fetch auraface              a larger recognizer, also for commercial use; then run portrait calibrate
-  portrait weights verify                      hash everything that is here
-  portrait weights path sd15                   print the folder of verified files, for other programs
-  portrait weights licenses sd15-plus-face     print the license of every part of a recipe
-  portrait weights licenses --commercial       which recipes are licensed for commercial use, and why others are not
-  portrait weights prune --dry-run             show what is no longer needed in portrait's cache
-
-Downloads go to portrait's own cache (PORTRAIT_CACHE). Files in huggingface_hub's cache (HF_HOME, HF_HUB_CACHE) are
-used in place. HF_ENDPOINT (a mirror), HF_TOKEN and HF_HUB_OFFLINE work as usual; PORTRAIT_INSIGHTFACE_URL names
-a mirror of the InsightFace releases. A file whose hash is not in the manifest is pinned on first use in a lock file
-(PORTRAIT_LOCK) and must not change from then on.
-"""
-
-
-def add(commands: Commands) -> None:
-    """Add `weights` to the command line."""
-    weights = commands.add_parser(
-        "weights",
-        help="list, fetch and verify public models",
-        description="The public models that recipes use, pinned by revision and SHA-256, each with its license.",
-        epilog=_EPILOG,
-    )
-    actions = weights.add_subparsers(dest="action", metavar="ACTION", required=True)
-
-    listing = actions.add_parser(
-        "list",
-        help="list parts, their size and license, and whether they are here",
-        description="List every part of the manifest, or those of the given recipes: size (? or + where that of a large "
-        "file is unknown), whether it is licensed for commercial use, how many of its files are here, and what it is. "
-        "--json adds revisions, licenses, and how many public sources state each hash.",
-    )
-    _add_names(listing, "*")
-    listing.add_argument("--json", action="store_true", help="print one JSON object")
-    listing.set_defaults(run=_list)
-
-    fetch = actions.add_parser(
-        "fetch",
-        help="download and verify parts",
-        description="Download parts and verify every byte before anything uses it. Files that are here already are only "
-        "verified. Interrupted downloads are resumed by running the same command.",
-    )
-    _add_names(fetch, "+")
-    fetch.add_argument(
-        "--force", action="store_true", help="download files again even if they are here, as after a wrong hash"
-    )
-    fetch.add_argument("--jobs", type=int, default=4, metavar="N", help="files to download at once (default: 4)")
-    fetch.add_argument("--quiet", action="store_true", help="print errors only")
-    fetch.set_defaults(run=_fetch)
-
-    verify = actions.add_parser(
-        "verify",
-        help="hash the files that are here",
-        description="Hash files and compare them with their pins: those of the given recipes and parts, or all that are "
-        "here. The exit code is 1 if a file differs; nothing is deleted.",
-    )
-    _add_names(verify, "*")
-    verify.add_argument("--json", action="store_true", help="print one JSON object")
-    verify.set_defaults(run=_verify)
-
-    path = actions.add_parser(
-        "path",
-        help="print the folder of a part's verified files",
-        description="Print, for each part, a folder that holds its verified files and nothing else, for other programs.",
-    )
-    _add_names(path, "+")
-    path.set_defaults(run=_path)
-
-    licenses = actions.add_parser(
-        "licenses",
-        help="print the license of every part of a recipe",
-        description="Print the licenses of recipes: base model, adapter, encoders, and the tools that find and judge "
-        "faces. With --commercial the face tools are YuNet, SFace and dlib, and the exit code is 2 if a named recipe is not licensed "
-        "for commercial use.",
-    )
-    licenses.add_argument("names", nargs="*", metavar="RECIPE", help="recipes (default: all)")
-    licenses.add_argument("--commercial", action="store_true", help="say which recipes are licensed for commercial use")
-    licenses.add_argument("--json", action="store_true", help="print one JSON object")
-    licenses.set_defaults(run=_licenses)
-
-    prune = actions.add_parser(
-        "prune",
-        help="remove files that are no longer needed",
-        description="Remove interrupted downloads, and files and folders of other versions, from portrait's own cache. "
-        "huggingface_hub's cache is shared with other programs and left alone; see: hf cache --help",
-    )
-    prune.add_argument(
-        "--all",
-        action="store_true",
-        help="remove the models and adapters in use too; they are downloaded again when fetched",
-    )
-    prune.add_argument("--dry-run", action="store_true", help="print what would be removed, and remove nothing")
-    prune.set_defaults(run=_prune)
-
-
-def _add_names(parser: argparse.ArgumentParser, nargs: str) -> None:
-    parser.add_argument("names", nargs=nargs, metavar="NAME", help="a recipe, a part, or judges")
+from portrait.recipes.licensing import (
+    FREE_TOOLS,
+    NOT_OFFERED,
+    commercial_recipes,
+    license_chain,
+    nearest_commercial_recipe,
+    noncommercial_links,
+)
+from portrait.recipes.load import load_recipe, recipe_names
+from portrait.records.portrait import LicenseLink
 
 
 def _parts(names: Sequence[str]) -> list[Part]:
@@ -130,10 +46,6 @@ def _parts(names: Sequence[str]) -> list[Part]:
 
     Prints that there is nothing to fetch for a recipe without parts, such as mini.
     """
-    from portrait.hub.files import mini_folder
-    from portrait.hub.manifest import GROUPS, find_part, manifest
-    from portrait.recipes.load import load_recipe, recipe_names
-
     recipes = recipe_names()
     parts: dict[str, Part] = {}
     for name in names:
@@ -173,9 +85,8 @@ def _part_entry(row: Status) -> dict[str, object]:
     }
 
 
-def _list(args: argparse.Namespace) -> int:
-    from portrait.hub.store import status
-
+def list_parts(args: argparse.Namespace) -> int:
+    """`portrait weights list`."""
     rows = [status(part) for part in _parts(args.names)]
     if args.json:
         say(json.dumps({row.part.name: _part_entry(row) for row in rows}))
@@ -190,10 +101,8 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
-def _fetch(args: argparse.Namespace) -> int:
-    from portrait.hub.download import fetch
-    from portrait.hub.store import status
-
+def fetch_parts(args: argparse.Namespace) -> int:
+    """`portrait weights fetch`."""
     parts = _parts(args.names)
     try:
         with interrupted_by("SIGTERM", "SIGHUP"), _bars(quiet=args.quiet) as report:
@@ -212,9 +121,6 @@ def _fetch(args: argparse.Namespace) -> int:
 @contextmanager
 def _bars(*, quiet: bool) -> Iterator[Report]:
     """A progress bar per file on stderr; yields the function to which downloads report."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -235,9 +141,8 @@ def _bars(*, quiet: bool) -> Iterator[Report]:
         yield report
 
 
-def _verify(args: argparse.Namespace) -> int:
-    from portrait.hub.store import status, verify_part
-
+def verify_parts(args: argparse.Namespace) -> int:
+    """`portrait weights verify`."""
     parts = _parts(args.names)
     if not args.names:
         parts = [part for part in parts if status(part).here]
@@ -258,17 +163,15 @@ def _verify(args: argparse.Namespace) -> int:
     return exit_code
 
 
-def _path(args: argparse.Namespace) -> int:
-    from portrait.hub.store import part_folder
-
+def print_folders(args: argparse.Namespace) -> int:
+    """`portrait weights path`."""
     for part in _parts(args.names):
         say(part_folder(part))
     return 0
 
 
-def _prune(args: argparse.Namespace) -> int:
-    from portrait.hub.store import leftovers, prune
-
+def prune_cache(args: argparse.Namespace) -> int:
+    """`portrait weights prune`."""
     parts = _parts([])
     paths = leftovers(parts, everything=args.all) if args.dry_run else prune(parts, everything=args.all)
     for path in paths:
@@ -278,9 +181,8 @@ def _prune(args: argparse.Namespace) -> int:
     return 0
 
 
-def _licenses(args: argparse.Namespace) -> int:
-    from portrait.recipes.load import recipe_names
-
+def list_licenses(args: argparse.Namespace) -> int:
+    """`portrait weights licenses`."""
     names = args.names or recipe_names()
     verdicts = {name: _verdict(name, commercial=args.commercial) for name in names}
     if args.json:
@@ -296,8 +198,6 @@ def _licenses(args: argparse.Namespace) -> int:
 
 
 def _print_not_offered() -> None:
-    from portrait.recipes.licensing import NOT_OFFERED
-
     say("not offered as recipes, because of their licenses:")
     for model in NOT_OFFERED:
         say(f"  {model.name}: {model.license}; {model.reason}")
@@ -318,8 +218,6 @@ class _Verdict:
         return asdict(self) | {"licenses": [link.model_dump() for link in self.licenses]}
 
     def in_words(self) -> str:
-        from portrait.recipes.licensing import FREE_TOOLS
-
         if self.allowed:
             free = all(link.commercial == "yes" for link in self.licenses)
             return "allowed" if free else f"allowed with --commercial: {FREE_TOOLS}"
@@ -328,14 +226,6 @@ class _Verdict:
 
 
 def _verdict(name: str, *, commercial: bool) -> _Verdict:
-    from portrait.recipes.licensing import (
-        commercial_recipes,
-        license_chain,
-        nearest_commercial_recipe,
-        noncommercial_links,
-    )
-    from portrait.recipes.load import load_recipe
-
     recipe = load_recipe(name)
     refused = [link.part for link in noncommercial_links(recipe)]
     return _Verdict(

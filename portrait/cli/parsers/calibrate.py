@@ -1,0 +1,107 @@
+"""`portrait calibrate`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from portrait.cli.parsers.common import Commands
+
+_EPILOG = """1. Curves: up to --curve-people people are drawn at several settings of each knob. The curves define the balance, and
+   tell retries what to expect of each knob. Styles that are already in the file of curves are not measured again, so
+   an interrupted run continues; delete the file to start over.
+2. Thresholds: each person is drawn twice per style along these curves: at one of five positions of the balance, so that
+   the limits hold for all of it, and from a degraded photo at one of its ends, for the statistics of the style. The
+   measurements are kept in OUTPUT.measured.jsonl until the table is written, so that an interrupted run continues; they
+   hold similarities but no embeddings. A file given with --measured is kept: later calls with it write tables for
+   other rates or groups without drawing anything.
+Rates are those of the whole gate: the share of strangers whom all judges together accept.
+
+examples:
+  portrait calibrate --subjects people/ --impostors strangers/ --far 0.01,0.001
+  portrait calibrate --subjects people/ --style oil --curves mine.curves.json -o mine.thresholds.json
+  portrait calibrate --subjects people/ --groups people.csv --source "staff photos, 2026" -o staff.json
+  portrait calibrate --combine real-people.json mini.thresholds.json -o combined.json
+  portrait stylize anna.jpg --style oil --far 0.001 --curves mini.curves.json --thresholds mini.thresholds.json
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add `calibrate` to the command line."""
+    parser = commands.add_parser(
+        "calibrate",
+        help="measure a recipe's knobs and acceptance thresholds",
+        description="Stylize your own people in every style: measure the effects of the recipe's knobs, then derive the "
+        "acceptance limits from the impostor pairs, which are every photo against every other person's portrait, for "
+        "all judges together. Give one photo per person, of people that the recipe was not trained on; 23 people are enough for "
+        "a false accept rate of 0.01, 72 for 0.001.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument(
+        "--subjects", type=Path, metavar="FOLDER", help="photos, one per person; subfolders are searched too"
+    )
+    parser.add_argument(
+        "--combine",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="measure nothing; combine tables from several sources, such as figures for real people; earlier tables take precedence",
+    )
+    parser.add_argument("--source", default="", metavar="TEXT", help="where the people came from, stored in the table")
+    parser.add_argument(
+        "--groups",
+        type=Path,
+        metavar="FILE.csv",
+        help="a column person (FOLDER/NAME.jpg), and one each for sex, age, skin or others; reports the rates within them",
+    )
+    parser.add_argument(
+        "--only", type=Path, metavar="FILE", help="a text file that names the photos to use, one per line"
+    )
+    parser.add_argument(
+        "--impostors",
+        type=Path,
+        metavar="FOLDER",
+        help="photos of other people, only for comparison; allows lower rates",
+    )
+    parser.add_argument(
+        "--curve-people",
+        type=int,
+        default=12,
+        metavar="N",
+        help="number of people to measure the curves on, evenly spread over the subjects (default: 12)",
+    )
+    parser.add_argument("--people", type=int, dest="curve_people", help=argparse.SUPPRESS)
+    parser.add_argument("--recipe", default="mini", metavar="TEXT", help="the recipe to calibrate (default: mini)")
+    parser.add_argument("--style", action="append", metavar="TEXT", help="a style, may be repeated (default: all)")
+    parser.add_argument(
+        "--far", default="0.05,0.02,0.01", metavar="X,X", help="false accept rates (default: 0.05,0.02,0.01)"
+    )
+    parser.add_argument(
+        "--balance", type=float, metavar="X", help="calibrate for one balance only (default: for all of them)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        help="seed of the first portrait of each style; each further one has the next (default: 1)",
+    )
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads, 0 for all cores")
+    parser.add_argument(
+        "--sheet", type=Path, metavar="FILE", help="also write a contact sheet of the portraits; no file is overwritten"
+    )
+    parser.add_argument("--curves", type=Path, metavar="FILE", help="file for the curves (default: RECIPE.curves.json)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="file for the thresholds (default: RECIPE.thresholds.json)"
+    )
+    parser.add_argument(
+        "--measured",
+        type=Path,
+        metavar="FILE",
+        help="keep the measurements in this file, and continue from them (default: in a file that is deleted at the end)",
+    )
+    parser.add_argument(
+        "--commercial", action="store_true", help="as in stylize: thresholds for SFace and dlib, without InsightFace"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.set_defaults(run="calibrate:calibrate_recipe")

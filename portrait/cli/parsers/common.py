@@ -1,0 +1,40 @@
+"""What several commands take."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TypeAlias
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""The result of `add_subparsers`: commands are added with `add_parser`."""
+
+
+def output_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of every command that makes portraits."""
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("out"), metavar="FOLDER", help="folder for the results (default: out)"
+    )
+    add_sign_flag(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON record per picture and line, nothing else")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.add_argument("--verbose", action="store_true", help="log what the loop does, and show cosine similarities")
+
+
+def add_sign_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--sign` to a command."""
+    parser.add_argument(
+        "--sign",
+        nargs=2,
+        type=Path,
+        metavar=("CERT", "KEY"),
+        help="sign each picture with Content Credentials (C2PA): a certificate chain and its private key, both PEM; includes "
+        "digests of photo, recipe and weights, but no face and no path (needs the extra sign)",
+    )
+
+
+def add_upright_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--upright` to a command."""
+    parser.add_argument(
+        "--upright", choices=("auto", "off"), default="auto", help="auto turns photos whose faces are sideways"
+    )
