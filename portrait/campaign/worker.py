@@ -19,14 +19,13 @@ from portrait.images.decoder_process import DecoderProcess
 from portrait.judge.appearance import appearance_features
 from portrait.judge.thresholds import Thresholds
 from portrait.loop.attempt_loop import AttemptLoop
-from portrait.loop.limits import resolve_thresholds
 from portrait.loop.load import load_loop_for
 from portrait.loop.record import library_versions
 from portrait.loop.response import as_table
 from portrait.loop.types import StylizedPortrait
 from portrait.provenance.files import encode_portrait
 from portrait.recipes.recipe import Recipe
-from portrait.records import Embedding, RgbImage
+from portrait.records import Embedding
 from portrait.records.portrait import PortraitRecord
 from portrait.settings import LOADING, Settings
 
@@ -111,11 +110,12 @@ class Drawn:
         """Encode the portrait and measure its look; an error becomes the item's failure."""
         portrait = self.portrait
         try:
+            before = thumbnail(portrait.before, MAX_BEFORE_SIDE)
             return WorkResult(
                 item=self.item,
                 record=portrait.record,
                 encoded=encode_portrait(portrait.pixels, self.item.settings.format, portrait.record),
-                before=_small_jpeg(portrait.before) if self.is_first else b"",
+                before=encode_picture(before, "jpg", quality=88) if self.is_first else b"",
                 look=appearance_features(portrait.picture),
                 embeddings=portrait.embeddings,
                 identity=self.identity,
@@ -229,19 +229,9 @@ def _failed(
 
 def _fingerprint_of_style(loop: AttemptLoop, style: str, settings: Settings) -> dict[str, object]:
     """What affects the pictures of one style: its prompt, thresholds and curves."""
-    recipe = loop.recipe
-    limits, _ = resolve_thresholds(
-        recipe,
-        style,
-        settings.far,
-        settings.thresholds,
-        loop.generator.digests,
-        loop.judges.names,
-        loop.judges.detector,
-        loop.judges.form,
-    )
+    limits, _ = loop.calibrated_thresholds(style, settings)
     return {
-        "prompt": recipe.prompt_of(recipe.style(style)),
+        "prompt": loop.recipe.prompt_of(loop.recipe.style(style)),
         "identity": limits.identity,
         **({} if limits.gate is None else {"gate": asdict(limits.gate)}),
         "style_on_face": limits.style_on_face,
@@ -278,7 +268,3 @@ def _fingerprint_values(recipe: Recipe) -> dict[str, object]:
         elif entry.name not in ("title", "judge") and isinstance(value, str | int | float):
             values[entry.name] = value
     return values
-
-
-def _small_jpeg(image: RgbImage) -> bytes:
-    return encode_picture(thumbnail(image, MAX_BEFORE_SIDE), "jpg", quality=88)

@@ -241,12 +241,13 @@ def in_lines(machine: Diagnosis) -> list[str]:
     """The diagnosis for a terminal."""
     offline = " (HF_HUB_OFFLINE is set)" if machine.offline else ""
     pinned = "" if Path(machine.lock_file).exists() else " (none yet)"
-    faces = (f"{name} {_present(state == 'here')}" for name, state in machine.faces.items())
+    faces = (f"{name} {'here' if state == 'here' else 'MISSING'}" for name, state in machine.faces.items())
+    free = "" if machine.memory_free_gib is None else f", {machine.memory_free_gib} GiB free"
     second = machine.second_detector or f"none; {SECOND_DETECTOR} comes with: portrait weights fetch judges"
     lines = [
         f"Python {machine.python}, {machine.system}",
         ", ".join(f"{name} {number or 'MISSING'}" for name, number in machine.packages.items()),
-        f"device: {machine.device}{_free_memory(machine)}",
+        f"device: {machine.device}{free}",
         f"mini runs on the CPU in onnxruntime {machine.packages['onnxruntime'] or 'MISSING'}, public models in torch",
         f"disk: {machine.disk.free_gib} GiB free in {machine.disk.folder}",
         f"hub: {machine.endpoint}{offline}",
@@ -272,11 +273,3 @@ def _in_line(recipe: RecipeState) -> str:
             state += f"   (at least {recipe.missing_bytes / 2**30:.1f} GiB)"
     needs = "/".join(f"{gib:g}" for gib in recipe.memory_gib.values())
     return f"{f'{needs} GiB' if needs else '':>16}  {state}"
-
-
-def _free_memory(machine: Diagnosis) -> str:
-    return "" if machine.memory_free_gib is None else f", {machine.memory_free_gib} GiB free"
-
-
-def _present(is_here: bool) -> str:
-    return "here" if is_here else "MISSING"

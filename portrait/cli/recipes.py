@@ -33,7 +33,8 @@ def list_styles(args: argparse.Namespace) -> int:
     recipe = load_recipe(args.recipe)
     styles = [recipe.style(name) for name in recipe.styles]
     if args.json:
-        say(json.dumps({style.name: _style_row(recipe, style) for style in styles}))
+        rows = {s.name: {"title": s.title, "looks": _looks(s), "palettes": recipe.palettes_of(s)} for s in styles}
+        say(json.dumps(rows))
     else:
         longest = max(len(style.name) for style in styles)
         for style in styles:
@@ -44,11 +45,6 @@ def list_styles(args: argparse.Namespace) -> int:
         if not args.json:
             say(f"written to {place}" + (f"; no sample of {', '.join(missing)}" if missing else ""))
     return 0
-
-
-def _style_row(recipe: Recipe, style: Style) -> dict[str, object]:
-    """A style in the output of `portrait styles --json`."""
-    return {"title": style.title, "looks": _looks(style), "palettes": recipe.palettes_of(style)}
 
 
 def _fitted(line: str) -> str:

@@ -23,7 +23,8 @@ def control_image(kind: str, image: RgbImage, face: Face | None) -> RgbImage:
         SettingsError: keypoints without a face.
     """
     if kind == "canny":
-        return _gray(_edges(image))
+        # At 100 and 200, as in the training of control_v11p_sd15_canny and controlnet-canny-sdxl.
+        return _gray(np.asarray(cv2.Canny(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 100, 200), np.uint8))
     if kind == "lineart":
         return _gray(_lines(image))
     if kind == "tile":
@@ -35,11 +36,6 @@ def control_image(kind: str, image: RgbImage, face: Face | None) -> RgbImage:
 
 def _gray(lines: NDArray[np.uint8]) -> RgbImage:
     return RgbImage(np.repeat(lines[..., None], 3, -1))
-
-
-def _edges(image: RgbImage) -> NDArray[np.uint8]:
-    """Canny at 100 and 200, as in the training of control_v11p_sd15_canny and controlnet-canny-sdxl."""
-    return np.asarray(cv2.Canny(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), 100, 200), np.uint8)
 
 
 def _lines(image: RgbImage) -> NDArray[np.uint8]:

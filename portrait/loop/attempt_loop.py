@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import ceil
 from typing import Any
 
@@ -283,19 +283,16 @@ class AttemptLoop:
             prompt = self.recipe.prompt_of(chosen, palette, settings.balance)
         return prompt, settings.negative_prompt or self.recipe.negative_prompt
 
+    def calibrated_thresholds(self, style: str, settings: Settings) -> tuple[Thresholds, str]:
+        """The thresholds of every judge by the calibration in use, and a note if they are not the recipe's own."""
+        judges, weights = self.judges, self.generator.digests
+        names, detector, form = judges.names, judges.detector, judges.form
+        return resolve_thresholds(self.recipe, style, settings.far, settings.thresholds, weights, names, detector, form)
+
     def _thresholds(self, style: str, settings: Settings) -> tuple[Thresholds, str]:
-        """The thresholds of every judge, and a note if they are not the recipe's own."""
+        """The same with the style judge's limits."""
         judges = self.judges.names
-        thresholds, uncalibrated = resolve_thresholds(
-            self.recipe,
-            style,
-            settings.far,
-            settings.thresholds,
-            self.generator.digests,
-            judges,
-            self.judges.detector,
-            self.judges.form,
-        )
+        thresholds, uncalibrated = self.calibrated_thresholds(style, settings)
         if set(judges) != thresholds.identity.keys():
             raise SettingsError(
                 f"the thresholds are for {', '.join(thresholds.identity)}, but the judges are {', '.join(judges)}"
@@ -423,23 +420,13 @@ class AttemptLoop:
         measured = score.measurement
         verdict = decide(measured, context.thresholds)
         attempt = AttemptRecord(
+            **asdict(measured),
             knobs=knobs,
             seed=seed,
-            similarity=measured.similarity,
-            style_on_face=measured.style_on_face,
-            face_found=measured.face_found,
             accepted=verdict.accepted,
             reasons=tuple(Reason(reason) for reason in verdict.reasons),
             seconds=seconds + time.perf_counter() - start,
-            kept=measured.kept,
             forecast=forecast,
-            burned=measured.burned,
-            swap=measured.swap,
-            style_distance=measured.style_distance,
-            style_lead=measured.style_lead,
-            style_probability=measured.style_probability,
-            features_shown=measured.features_shown,
-            changed=measured.changed,
             evidence=context.thresholds.evidence(measured.similarity),
             strangers=context.thresholds.strangers_like(measured.similarity),
             batch=batch,

@@ -33,24 +33,12 @@ def resolve_thresholds(
     """The thresholds that pictures of a recipe and style are judged by.
 
     A recipe that says `thresholds = "photo"` was never calibrated. Two photos of one person are more alike than a
-    photo and a drawing, so photo-to-photo thresholds reject more than needed. The limits on copies and burned colors are
-    those of `mini`: the values of copied photos do not depend on the recipe.
-
-    Args:
-        recipe: The recipe.
-        style: A style of it.
-        far: False accept rate; an uncalibrated recipe is judged at that of the photo thresholds instead.
-        file: The user's own calibration, which takes precedence.
-        weights: File name -> SHA-256 of the model that is judged.
-        judges: Names of the recognizers that judge, if not all do.
-        detector: The detector that locates the faces; empty if not known yet.
-        form: How the judges' faces are prepared; empty if not known yet.
+    photo and a drawing, so photo-to-photo thresholds reject more than needed; `far` is then theirs. The limits on copies and
+    burned colors are those of `mini`: the values of copied photos do not depend on the recipe. The user's own calibration in
+    `file` takes precedence. Arguments and errors are those of `thresholds_for`.
 
     Returns:
         The thresholds, and a note if they are not the recipe's own, else empty.
-
-    Raises:
-        SettingsError: as `thresholds_for`.
     """
     if file or recipe.thresholds != "photo":
         return thresholds_for(recipe.name, style, far, file, weights, judges, detector, form), ""

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 
 import portrait
-from portrait.images import Photo, pixels_sha256
+from portrait.images import pixels_sha256
 from portrait.judge.checks import confusable_styles
 from portrait.judge.thresholds import Thresholds
 from portrait.judge.verdict import KEEP_LIMITS
@@ -117,16 +117,14 @@ def _input_record(subject: Subject, mask_files: Sequence[tuple[str, str]]) -> In
         path=str(subject.photo.path.resolve()),
         sha256=subject.photo.sha256,
         face=face,
-        references=tuple(_file_record(photo) for photo in subject.references),
+        references=tuple(
+            FileRecord(path=str(photo.path.resolve()), sha256=photo.sha256) for photo in subject.references
+        ),
         masks=tuple(FileRecord(path=path, sha256=digest) for path, digest in mask_files),
         notes=subject.photo.notes,
         turned=subject.photo.turned,
         warnings=subject.warnings,
     )
-
-
-def _file_record(photo: Photo) -> FileRecord:
-    return FileRecord(path=str(photo.path.resolve()), sha256=photo.sha256)
 
 
 def _gate(thresholds: Thresholds) -> GateRecord | None:

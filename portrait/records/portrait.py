@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from operator import not_
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -42,10 +43,6 @@ def _absent(value: object) -> bool:
 def _known_settings(value: object) -> object:
     """Drop the settings of later versions."""
     return {key: value[key] for key in value if key in RULES} if isinstance(value, dict) else value
-
-
-def _is_zero(value: object) -> bool:
-    return value == 0
 
 
 _LATER = {"dtype": "auto", "shift": "0,0"}
@@ -110,7 +107,7 @@ class InputRecord(FileRecord):
     """The mask files of keeps."""
     notes: tuple[str, ...] = Field(default=(), exclude_if=_absent)
     """What decoding did beyond the usual, such as tone-mapping HDR, and by which method."""
-    turned: int = Field(default=0, ge=0, le=270, multiple_of=90, exclude_if=_is_zero)
+    turned: int = Field(default=0, ge=0, le=270, multiple_of=90, exclude_if=not_)
     """Degrees clockwise by which the photo was turned to put its faces upright."""
     warnings: tuple[str, ...] = Field(default=(), exclude_if=_absent)
     """What may make the face hard to keep."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -65,11 +65,6 @@ class Rate(Model):
     count: int
     of: int
 
-    @property
-    def number(self) -> float | None:
-        """The value that the interval is for."""
-        return self.rate
-
 
 class Mean(Model):
     """A mean over pictures, with Student's 95 % interval over people; of one person it is the measure's whole range."""
@@ -79,11 +74,6 @@ class Mean(Model):
     of: int
     """Pictures."""
 
-    @property
-    def number(self) -> float | None:
-        """The value that the interval is for."""
-        return self.mean
-
 
 class Ratio(Model):
     """A cost per accepted picture, with Fieller's 95 % interval over people, at least as wide as the accept rate makes it."""
@@ -92,11 +82,6 @@ class Ratio(Model):
     """Null if nothing was accepted."""
     interval: tuple[float | None, float | None]
     """Null stands for an infinite end."""
-
-    @property
-    def number(self) -> float | None:
-        """The value that the interval is for."""
-        return self.value
 
 
 class RunInfo(Model):
@@ -329,16 +314,6 @@ class ComparisonRow(Model):
     """The smallest true difference that would be called drifted with a probability of 80 %."""
     verdict: Outcome
 
-    @property
-    def number(self) -> float | None:
-        """The value that the interval is for."""
-        return self.difference
-
-    @property
-    def of(self) -> int:
-        """The number of people."""
-        return self.people
-
 
 class Comparison(Model):
     """This run against a baseline, person by person."""
@@ -364,11 +339,6 @@ class PowerRow(Model):
     style: str | None
     detectable: float
     tolerance: float
-
-    @classmethod
-    def of_row(cls, row: ComparisonRow) -> Self:
-        """Take the values from a row of the comparison."""
-        return cls(**{name: getattr(row, name) for name in cls.model_fields})
 
 
 class Power(Model):

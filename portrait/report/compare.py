@@ -426,7 +426,7 @@ def _verdict(
     else:
         outcome = "stable"
         why = _why_stable(next(row for row in decisive if row.style is None))
-    power = Power(people=people, rows=tuple(PowerRow.of_row(row) for row in rows))
+    power = Power(people=people, rows=tuple(PowerRow.model_validate(row, from_attributes=True) for row in rows))
     return Verdict(verdict=outcome, why=why, power=power)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -81,10 +80,11 @@ def measure_consistency(run: Run) -> tuple[dict[int, Appearance], list[StyleCons
     of any other; `spread` is the ratio of the mean distances within a style and between styles.
     """
     pictures = [i for i, job in enumerate(run.jobs) if job.delivered and run.looks and run.looks[i]]
-    features = _shared_features([run.looks[i] for i in pictures])
+    looks = [run.looks[i] for i in pictures]
+    features = [name for name in looks[0] if all(name in look for look in looks)] if looks else []
     if not features:
         return {}, []
-    values = np.array([[run.looks[i][name] for name in features] for i in pictures])
+    values = np.array([[look[name] for name in features] for look in looks])
     labels = [(run.jobs[i].recipe, run.jobs[i].style) for i in pictures]
     styles = list(dict.fromkeys(labels))
     index = np.array([styles.index(label) for label in labels])
@@ -116,11 +116,6 @@ def measure_consistency(run: Run) -> tuple[dict[int, Appearance], list[StyleCons
             )
         )
     return appearances, entries
-
-
-def _shared_features(looks: Sequence[Mapping[str, float]]) -> list[str]:
-    """The features that were measured on every picture, in order."""
-    return [name for name in looks[0] if all(name in look for look in looks)] if looks else []
 
 
 def _recognition(to_own: np.ndarray, to_others: np.ndarray, people: np.ndarray) -> tuple[Rate | None, float | None]:

@@ -272,14 +272,7 @@ def _report_job(
 
 
 def _scores(attempt: AttemptRecord) -> AttemptScores:
-    return AttemptScores(
-        accepted=attempt.accepted,
-        face_found=attempt.face_found,
-        similarity=attempt.similarity,
-        style_on_face=attempt.style_on_face,
-        burned=attempt.burned,
-        reasons=attempt.reasons,
-    )
+    return AttemptScores.model_validate(attempt, from_attributes=True)
 
 
 def selection_free_similarity(attempts: Sequence[AttemptRecord], thresholds: Mapping[str, float], judge: str) -> float:

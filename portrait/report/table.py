@@ -57,8 +57,9 @@ def _walk(place: CsvRow, value: object, suffix: str = "") -> Iterator[CsvRow]:
     """One row for every number in `value`, named by the path of keys to it; lists and texts are left out."""
     if isinstance(value, Rate | Mean | Ratio | ComparisonRow):
         low, high = value.interval
-        numbers: dict[str, object] = {"value": value.number, "low": low, "high": high}
-        numbers |= {"count": getattr(value, "count", None), "of": getattr(value, "of", None)}
+        numbers: dict[str, object] = {"value": _number(value), "low": low, "high": high}
+        people = value.people if isinstance(value, ComparisonRow) else getattr(value, "of", None)
+        numbers |= {"count": getattr(value, "count", None), "of": people}
         yield place.model_copy(update=numbers | {"measure": place.measure + suffix})
     elif isinstance(value, Model | Mapping) and not isinstance(value, Histogram):
         for key, inner in value.items():
@@ -68,6 +69,15 @@ def _walk(place: CsvRow, value: object, suffix: str = "") -> Iterator[CsvRow]:
             yield from _walk(place.model_copy(update={"measure": measure}), inner, suffix)
     elif isinstance(value, int | float):
         yield place.model_copy(update={"value": value + 0, "measure": place.measure + suffix})
+
+
+def _number(value: Rate | Mean | Ratio | ComparisonRow) -> float | None:
+    """The value that the interval is for."""
+    if isinstance(value, Rate):
+        return value.rate
+    if isinstance(value, Mean):
+        return value.mean
+    return value.value if isinstance(value, Ratio) else value.difference
 
 
 def _verification(entry: VerificationEntry) -> Iterator[CsvRow]:

@@ -479,7 +479,9 @@ class StudioPage:
         for event in previews.job.events():
             if event.kind == "preview" and event.preview is not None:
                 key = (previews.recipe, event.style, previews.crop, event.balance)
-                if not session.keep_preview(previews.job, key, page.preview_uri(event.preview)):
+                if not session.keep_preview(
+                    previews.job, key, page.data_uri(event.preview, quality=80, generated=True)
+                ):
                     return
                 yield {self.previews: page.previews_html(session, *what)}
 

@@ -204,11 +204,6 @@ def look_html(toml: str, style: str) -> str:
     return f'<a data-look download="look-{escape(style)}.toml" href="data:application/toml;charset=utf-8,{quote(toml)}"></a>'
 
 
-def preview_uri(picture: RgbImage) -> str:
-    """A small picture as `previews_html` sends it."""
-    return data_uri(picture, quality=80, generated=True)
-
-
 def previews_html(session: Session, recipe: str, style: str, crop: str) -> str:
     """The previews made so far, for the page to put in their places."""
     items = []

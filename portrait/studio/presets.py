@@ -21,7 +21,7 @@ def preset_toml(settings: Settings) -> str:
     """
     portable, missing = _portable(settings)
     lines = ["# portrait stylize PHOTO --settings THIS_FILE, or the studio page"]
-    lines += [f"# left out: {_comment(name)}" for name in missing]
+    lines += [f"# left out: {''.join(char if char.isprintable() else '?' for char in name)}" for name in missing]
     for setting in fields(Settings):
         name, value = setting.name, getattr(portable, setting.name)
         if name in WEB_SETTINGS and (value != setting.default or name in ("recipe", "style")):
@@ -51,10 +51,6 @@ def read_preset(text: str, base: Settings, backdrop: Path | None = None) -> Sett
         record = read_portrait(text, "the preset")
         text = preset_toml(replace(record.settings, style=(record.style,), variants=1))
     return web_settings(base, values_of(parse_toml(text, "the preset"), "the preset"), backdrop)
-
-
-def _comment(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _toml(value: object) -> str:
