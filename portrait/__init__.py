@@ -15,15 +15,9 @@ if TYPE_CHECKING:
     from portrait.records.portrait import AttemptRecord, FailureRecord, PortraitRecord, read_record
 
 __all__ = [
-    "AttemptRecord",
-    "FailureRecord",
-    "PortraitError",
-    "PortraitRecord",
-    "PortraitStylizer",
-    "Result",
-    "__version__",
+    "AttemptRecord", "FailureRecord", "PortraitError", "PortraitRecord", "PortraitStylizer", "Result", "__version__",
     "read_record",
-]
+]  # fmt: skip
 
 # Before any of these libraries is imported: onnxruntime >= 1.29 uploads telemetry unless told otherwise.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -25,20 +25,9 @@ MANIFEST = "manifest.csv"
 BEGUN = "manifest.begun.csv"
 """Lists the files of an export until its manifest is written, so that an interrupted one can be cleaned up."""
 COLUMNS = (
-    "file",
-    "subject",
-    "recipe",
-    "style",
-    "variant",
-    "size",
-    "width",
-    "height",
-    "enlarged",
-    "padded",
-    "seed",
-    "key",
+    "file", "subject", "recipe", "style", "variant", "size", "width", "height", "enlarged", "padded", "seed", "key",
     "run",
-)
+)  # fmt: skip
 """Columns of the manifest, before those of the plan's CSV."""
 
 

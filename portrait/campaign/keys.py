@@ -17,19 +17,9 @@ from portrait.recipes.override import parse_lora
 from portrait.settings import Settings
 
 _NOT_IN_KEYS = (
-    "recipe",
-    "style",
-    "variants",
-    "max_seconds",
-    "threads",
-    "device",
-    "memory",
-    "dtype",
-    "thresholds",
-    "curves",
-    "base",
-    "background",
-)
+    "recipe", "style", "variants", "max_seconds", "threads", "device", "memory", "dtype", "thresholds", "curves",
+    "base", "background",
+)  # fmt: skip
 """Settings that are not part of a job's key as such: the key has them in another form, or they only affect rounding."""
 _ADDED_LATER: dict[str, object] = {"upright": "auto", "palette": "", "size": 0, "no_metadata": False}
 """Settings that are not part of a key at their default, so that plans keep the keys from before the settings existed."""

@@ -14,23 +14,7 @@ from portrait.images.write import (
 )
 
 __all__ = [
-    "COARSE_CHROMA",
-    "MAX_PIXELS",
-    "PHOTO_SUFFIXES",
-    "WRITE_FORMATS",
-    "PassedOver",
-    "Photo",
-    "as_photo",
-    "decode_photo",
-    "encode_picture",
-    "kind_of",
-    "photos_below",
-    "photos_in",
-    "pixels_sha256",
-    "read_photo",
-    "read_picture",
-    "resized",
-    "thumbnail",
-    "turned",
-    "write_picture",
-]
+    "COARSE_CHROMA", "MAX_PIXELS", "PHOTO_SUFFIXES", "WRITE_FORMATS", "PassedOver", "Photo", "as_photo",
+    "decode_photo", "encode_picture", "kind_of", "photos_below", "photos_in", "pixels_sha256", "read_photo",
+    "read_picture", "resized", "thumbnail", "turned", "write_picture",
+]  # fmt: skip

@@ -13,51 +13,14 @@ from portrait.errors import ImageReadError, SettingsError
 from portrait.images.decode import open_picture, read_file
 from portrait.validation import read_lines
 
-_RAW_SUFFIXES = frozenset(
-    [
-        ".3fr",
-        ".arw",
-        ".cr2",
-        ".cr3",
-        ".crw",
-        ".dng",
-        ".erf",
-        ".iiq",
-        ".kdc",
-        ".mrw",
-        ".nef",
-        ".nrw",
-        ".orf",
-        ".pef",
-        ".raf",
-        ".raw",
-        ".rw2",
-        ".sr2",
-        ".srw",
-        ".x3f",
-    ]
-)
-PHOTO_SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".mpo",
-        ".png",
-        ".apng",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".heic",
-        ".heif",
-        ".hif",
-        ".bmp",
-        ".dib",
-        ".gif",
-    ]
-)
+_RAW_SUFFIXES = frozenset((
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mrw", ".nef", ".nrw", ".orf", ".pef",
+    ".raf", ".raw", ".rw2", ".sr2", ".srw", ".x3f",
+))  # fmt: skip
+PHOTO_SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".tif", ".tiff", ".avif", ".heic", ".heif",
+    ".hif", ".bmp", ".dib", ".gif",
+))  # fmt: skip
 """The suffixes of files that `read_photo` reads, in lower case. Files without a suffix are opened to find out."""
 
 

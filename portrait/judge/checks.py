@@ -122,19 +122,9 @@ def _window(x: NDArray[Any]) -> NDArray[Any]:
 
 
 FACE_STYLE_FEATURES = (
-    "edges",
-    "fine detail",
-    "middle detail",
-    "strong edges",
-    "flat areas",
-    "contrast",
-    "lightness",
-    "chroma",
-    "chroma spread",
-    "shift of a",
-    "shift of b",
-    "number of colours",
-)
+    "edges", "fine detail", "middle detail", "strong edges", "flat areas", "contrast", "lightness", "chroma",
+    "chroma spread", "shift of a", "shift of b", "number of colours",
+)  # fmt: skip
 _SHRINK = 0.2
 """How much the covariance's off-diagonal part is reduced, as there are few pictures for many features."""
 MIN_PICTURES_FOR_STATISTICS = 20

@@ -32,15 +32,8 @@ from portrait.records.portrait import (
 from portrait.settings import Settings
 
 _LIBRARIES = (
-    "torch",
-    "diffusers",
-    "transformers",
-    "insightface",
-    "onnxruntime",
-    "dlib-bin",
-    "opencv-python",
-    "Pillow",
-)
+    "torch", "diffusers", "transformers", "insightface", "onnxruntime", "dlib-bin", "opencv-python", "Pillow",
+)  # fmt: skip
 
 
 def portrait_record(

@@ -6,15 +6,6 @@ from portrait.records.face import Face, Identity
 from portrait.records.knobs import KEEP_KINDS, Keep, Knobs, Preview, parse_shift
 
 __all__ = [
-    "KEEP_KINDS",
-    "Background",
-    "Embedding",
-    "Face",
-    "Identity",
-    "Keep",
-    "Knobs",
-    "Points",
-    "Preview",
-    "RgbImage",
+    "KEEP_KINDS", "Background", "Embedding", "Face", "Identity", "Keep", "Knobs", "Points", "Preview", "RgbImage",
     "parse_shift",
-]
+]  # fmt: skip

@@ -23,20 +23,9 @@ from portrait.validation import check_names
 ADVANCED = [name for names in strings.GROUPS.values() for name in names]
 """The settings with a control under Advanced, in this order."""
 WEB_SETTINGS = [
-    "recipe",
-    "style",
-    "balance",
-    "variants",
-    "face",
-    "keep",
-    "shift",
-    "background",
-    "palette",
-    "size",
-    "frame",
-    "max_seconds",
-    *ADVANCED,
-]
+    "recipe", "style", "balance", "variants", "face", "keep", "shift", "background", "palette", "size", "frame",
+    "max_seconds", *ADVANCED,
+]  # fmt: skip
 """The settings that a visitor may set. All others name files or devices, and are up to the person who started the studio."""
 
 MAX_VALUES = {"max_attempts": 32, "max_seconds": 3600.0, "num_inference_steps": 100, "size": 1024}
