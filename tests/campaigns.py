@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from portrait.campaign import engines
 from portrait.campaign.engines import Engine, LocalEngine
 from portrait.campaign.ledger import FILE, Ledger
+from portrait.cli import campaign
 from portrait.cli.main import main as command_line
 from portrait.errors import CampaignError
 from portrait.images import write_picture
@@ -150,7 +150,7 @@ class CountingConnection(sqlite3.Connection):
 def main() -> int:
     """The command line, with a local engine that makes fake pictures in a given number of milliseconds each."""
     pause = float(sys.argv[1]) / 1000
-    engines.LocalEngine = lambda: LocalEngine(Load(pause))  # type: ignore[assignment,misc]
+    campaign.LocalEngine = lambda: LocalEngine(Load(pause))  # type: ignore[assignment,misc]
     return command_line(sys.argv[2:])
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from portrait.campaign import engines, export
+from portrait.campaign import export
 from portrait.campaign.export import export_run
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import read_plan
@@ -33,7 +33,7 @@ from tests.golden_records import golden_portrait
 
 @pytest.fixture(autouse=True)
 def fake_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(engines, "LocalEngine", lambda: local()(1))
+    monkeypatch.setattr("portrait.cli.campaign.LocalEngine", lambda: local()(1))
     monkeypatch.setenv("PORTRAIT_CACHE", str(tmp_path / "cache"))
 
 
@@ -270,7 +270,7 @@ def test_a_run_says_where_the_reasons_of_its_failures_are(
 def test_the_command_to_continue_names_the_requested_engine(
     plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "RayEngine", lambda **given: local()(1))
+    monkeypatch.setattr("portrait.cli.campaign.RayEngine", lambda **given: local()(1))
     run = ["campaign", "run", str(plan), "-o", str(tmp_path / "run")]
     ray = ["--engine", "ray", "--address", "auto", "--gpus", "0.5"]
     assert main([*run, *ray, "--limit", "1"]) == 1

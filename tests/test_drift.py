@@ -813,8 +813,6 @@ def test_a_number_of_a_baseline_that_no_judge_gives_is_refused(tmp_path: Path, k
 
 
 def test_drift_ends_with_three(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import portrait.report.write as write
-
     report = compute_report(read_run(made / "run"))
     drifted = Verdict(verdict="drifted", why="", power=None)
     inconclusive = Verdict(verdict="inconclusive", why="", power=None)
@@ -827,7 +825,7 @@ def test_drift_ends_with_three(made: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (stable, "unclear", 0),
     ):
         with_verdict = report.model_copy(update={"verdict": verdict})
-        monkeypatch.setattr(write, "write_report", lambda *a, outcome=with_verdict, **k: outcome)
+        monkeypatch.setattr("portrait.cli.drift.write_report", lambda *a, outcome=with_verdict, **k: outcome)
         baseline = ["--baseline", str(made / "again")]
         assert main(["drift", str(made / "run"), *baseline, *(["--fail-on", fail_on] if fail_on else [])]) == code
 
