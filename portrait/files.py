@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -39,6 +40,11 @@ def read_json(path: Path, name: str) -> object:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"cannot read {name}: {one_line(error)}") from None
+
+
+def json_sha256(value: object) -> str:
+    """SHA-256 of a value as JSON; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def write_json(path: str | Path, value: object) -> Path:

@@ -57,7 +57,6 @@ class Journal:
         return self._rows.get(key)
 
     def put(self, key: Key, row: Mapping[str, object]) -> None:
-        """Add a picture."""
         whole = {"key": list(key), **row}
         self._rows[key] = whole
         with self.path.open("a", encoding="utf-8") as file:

@@ -131,8 +131,7 @@ def _photo_entries(paths: Sequence[Path], digests: Sequence[str]) -> list[dict[s
 def _require_photos(ledger: Ledger, people: Sequence[Person], photos: Mapping[str, Sequence[str]]) -> None:
     """Check that every photo that the run was started with still exists where the plan has it, or as another file."""
     now = {person.name: dict(zip(photos[person.name], person.photos, strict=True)) for person in people}
-    lost = list(_lost_photos(ledger, now))
-    if lost:
+    if lost := list(_lost_photos(ledger, now)):
         raise _not_found(ledger.folder, lost)
 
 

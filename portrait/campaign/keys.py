@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import portrait
 from portrait.campaign.plan import PlannedPicture
 from portrait.faces.identity import FaceChoice
-from portrait.files import read_bytes
+from portrait.files import json_sha256, read_bytes
 from portrait.generate.matte import matte_sha256
 from portrait.recipes.override import parse_lora
 from portrait.settings import Settings
@@ -97,7 +96,7 @@ def job_key(
         "variant": picture.variant,
         "photos": list(photos),
     }
-    return hashlib.sha256(json.dumps(ingredients, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+    return json_sha256(ingredients)
 
 
 def seed_of(key: str, round_: int = 0) -> int:

@@ -101,6 +101,8 @@ _JOB_KINDS: dict[str, Any] = {
     "output": str | None,
 }
 """Columns of `jobs` -> their type, as SQLite accepts values of any type."""
+_AS_STORED = ("id", "key", "place", "stem", "state", "round", "attempts", "seconds", "output")
+"""Columns of `jobs` that are fields of `LedgerJob` unchanged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -281,7 +283,6 @@ class Ledger:
             raise self._damaged(f"it has a job of {row[0]!r}, who is none of its people")
 
     def close(self) -> None:
-        """Close the file."""
         self._db.close()
 
     def __enter__(self) -> Ledger:
@@ -423,23 +424,12 @@ class Ledger:
         for row in self._db.execute(f"SELECT * FROM jobs WHERE {where}", values):
             self._check_names(row)
             yield LedgerJob(
-                id=row["id"],
-                key=row["key"],
-                place=row["place"],
-                stem=row["stem"],
-                state=row["state"],
-                round=row["round"],
-                attempts=row["attempts"],
-                seconds=row["seconds"],
+                **{name: row[name] for name in _AS_STORED},
                 reasons=self._parse(_TEXTS, row["reasons"], "reasons"),
-                output=row["output"],
                 picture=PlannedPicture(
-                    subject=row["subject"],
+                    **{name: row[name] for name in ("subject", "recipe", "style", "variant")},
                     folder=row["stem"].partition("/")[0],
-                    recipe=row["recipe"],
-                    style=row["style"],
                     axes=self._parse(_AXES, row["axes"], "axes"),
-                    variant=row["variant"],
                 ),
             )
 
@@ -556,7 +546,6 @@ class Ledger:
         return int(self._db.execute(query).fetchone()[0])
 
     def counts(self) -> Counts:
-        """The progress of the run."""
         rows = self._db.execute(
             "SELECT state, count(*), sum(attempts), sum(seconds) FROM jobs WHERE place >= 0 GROUP BY state"
         )

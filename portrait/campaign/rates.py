@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from portrait.campaign.ledger import Ledger
 from portrait.campaign.plan import Plan
 from portrait.errors import InputError, SettingsError
-from portrait.files import write_json
+from portrait.files import json_sha256, write_json
 from portrait.intervals import wilson
 from portrait.judge.thresholds import calibration_table
 from portrait.paths import cache_dir
@@ -117,7 +115,7 @@ def _rate_key(style: str, settings: Mapping[str, object]) -> str:
     key = f"{style} at {settings['far']:g}, balance {settings['balance']:g}"
     if not changed:
         return key
-    return f"{key}, {hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]}"
+    return f"{key}, {json_sha256(changed)[:8]}"
 
 
 def picture_bytes(recipe: Recipe, suffix: str, measured: Mapping[str, MeasuredRates]) -> float:

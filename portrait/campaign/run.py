@@ -200,9 +200,8 @@ class Driver:
             },
         )
 
-    def _write(self, made: Drawn | WorkResult) -> None:
-        """Write the result of a job, and report it."""
-        result = made.result() if isinstance(made, Drawn) else made
+    def _write(self, drawn: Drawn | WorkResult) -> None:
+        result = drawn.result() if isinstance(drawn, Drawn) else drawn
         job = self._jobs_in_flight.pop(result.item.id)
         write_result(self.ledger, job, result, self.plan.settings.format)
         self._report(job)

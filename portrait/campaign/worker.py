@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import platform
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +12,7 @@ from typing import Any
 from portrait.campaign.keys import Fingerprint
 from portrait.campaign.plan import PlannedPicture
 from portrait.errors import CampaignError, FaceError, InputError, PortraitError, one_line
+from portrait.files import json_sha256
 from portrait.images import encode_picture, thumbnail
 from portrait.images.decoder_process import DecoderProcess
 from portrait.judge.appearance import appearance_features
@@ -85,7 +84,6 @@ class WorkResult:
 
     @property
     def attempts(self) -> int:
-        """The number of attempts that were made."""
         return 0 if self.record is None else len(self.record.attempts)
 
 
@@ -103,7 +101,6 @@ class Drawn:
 
     @property
     def attempts(self) -> int:
-        """The number of attempts that were made."""
         return len(self.portrait.record.attempts)
 
     def result(self) -> WorkResult:
@@ -189,7 +186,6 @@ class Worker:
             is_first = False
 
     def close(self) -> None:
-        """End the decoder."""
         self._decoder.stop()
 
     def _checked_loop(self, settings: Settings, weights: Mapping[str, str]) -> AttemptLoop:
@@ -237,7 +233,7 @@ def _fingerprint_of_style(loop: AttemptLoop, style: str, settings: Settings) -> 
         "style_on_face": limits.style_on_face,
         "burned": limits.burned,
         "statistics": _statistics_digest(limits),
-        "curves": _digest(as_table(loop.curves(style, settings.curves)).model_dump()),
+        "curves": json_sha256(as_table(loop.curves(style, settings.curves)).model_dump()),
     }
 
 
@@ -245,11 +241,7 @@ def _statistics_digest(limits: Thresholds) -> str:
     statistics = limits.statistics
     if statistics is None:
         return ""
-    return _digest([statistics.mean.tolist(), statistics.precision.tolist(), statistics.limit])
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return json_sha256([statistics.mean.tolist(), statistics.precision.tolist(), statistics.limit])
 
 
 def _fingerprint_values(recipe: Recipe) -> dict[str, object]:

@@ -79,7 +79,6 @@ class _Preview:
 
     def entry(self) -> dict[str, object]:
         """What `--json` prints."""
-        keys = ("recipe", "style", "jobs", "accept", "attempts", "source")
         return {
             "name": self.plan.name,
             "people": len(self.plan.people),
@@ -89,7 +88,7 @@ class _Preview:
             "seconds": [None] * 3 if self.seconds is None else self.seconds,
             "missing_photos": self.missing_photos,
             "passed_over": [{"path": str(item.path), "reason": item.reason} for item in self.plan.passed_over],
-            "styles": [{key: getattr(row, key) for key in keys} for row in self.rows],
+            "styles": [asdict(row) for row in self.rows],
         }
 
 
@@ -264,14 +263,15 @@ def show_status(args: argparse.Namespace) -> int:
         alike = ledger.get("alike") or []
         folders = ledger.folders()
     if args.json:
-        keys = ("pending", "accepted", "rejected", "failed", "attempts", "seconds")
-        entry: dict[str, object] = {key: getattr(counts, key) for key in keys}
-        entry["styles"] = [
-            {"recipe": recipe, "style": style} | {key: getattr(count, key) for key in keys}
-            for recipe, style, count in styles
-        ]
-        entry |= {"reasons": reasons, "failed_photos": failed, "swapped": [asdict(pair) for pair in swapped]}
-        say(json.dumps(entry | {"alike": alike, "folders": folders}))
+        entry = asdict(counts) | {
+            "styles": [{"recipe": recipe, "style": style} | asdict(count) for recipe, style, count in styles],
+            "reasons": reasons,
+            "failed_photos": failed,
+            "swapped": [asdict(pair) for pair in swapped],
+            "alike": alike,
+            "folders": folders,
+        }
+        say(json.dumps(entry))
         return 0
     _print_counts(counts, args.folder)
     table = plain_table("recipe", "style", "done", "accepted", "rejected", "failed", "attempts")
@@ -279,7 +279,8 @@ def show_status(args: argparse.Namespace) -> int:
         cells = (f"{count.done} of {count.jobs}", count.accepted, count.rejected, count.failed, count.attempts)
         table.add_row(*map(as_cell, (recipe, style, *cells)))
     print_table(table)
-    _print_findings(reasons, failed, swapped, alike, {name: f"{name} (files: {it})" for name, it in folders.items()})
+    shown = {name: f"{name} (files: {folder})" for name, folder in folders.items()}
+    _print_findings(reasons, failed, swapped, alike, shown)
     return 0
 
 

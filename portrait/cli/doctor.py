@@ -45,7 +45,7 @@ def _probe(args: argparse.Namespace) -> int:
     if args.json:
         say(json.dumps(asdict(probe) | {"verdict": probe.verdict}))
     else:
-        say("\n".join(_in_lines(probe)))
+        say("\n".join(_probe_lines(probe)))
     return 1 if probe.verdict == "nothing" else 0
 
 
@@ -66,21 +66,21 @@ def _other_face(loop: AttemptLoop) -> Subject:
     return loop.subjects(as_photo(get_image("t1")[:, :, ::-1].copy()), "0")[0]
 
 
-def _in_lines(found: Probe) -> list[str]:
-    judges = list(found.to_other)
+def _probe_lines(probe: Probe) -> list[str]:
+    judges = list(probe.to_other)
     lines = [
-        f"recipe {found.recipe}, style {found.style}, {found.pictures} pictures of each kind from the same seeds",
+        f"recipe {probe.recipe}, style {probe.style}, {probe.pictures} pictures of each kind from the same seeds",
         f"{'identity input':28}" + "".join(f"{judge:>10}" for judge in judges),
     ]
     titles = {"on": "on", "off": "off", "swapped": "another person's"}
-    rows = [(titles[kind], found.likeness[kind]) for kind in titles]
-    rows.append(("another person's, to them", found.to_other))
+    rows = [(title, probe.likeness[kind]) for kind, title in titles.items()]
+    rows.append(("another person's, to them", probe.to_other))
     lines += [f"{title:28}" + "".join(f"{row[judge]:>10.3f}" for judge in judges) for title, row in rows]
-    lines.append(f"switching it changes a pixel by {found.moved:.2f} of 255 levels on average")
-    for name, rises in (("off", found.over_off), ("another person's", found.over_swapped)):
+    lines.append(f"switching it changes a pixel by {probe.moved:.2f} of 255 levels on average")
+    for name, rises in (("off", probe.over_off), ("another person's", probe.over_swapped)):
         text = ", ".join(f"{judge} {rise.mean:+.3f} (standard error {rise.error:.3f})" for judge, rise in rises.items())
         lines.append(f"likeness to the person, on less {name}: {text}")
-    return [*lines, _WORDS[found.verdict]]
+    return [*lines, _WORDS[probe.verdict]]
 
 
 _WORDS = {

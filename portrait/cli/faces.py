@@ -29,7 +29,7 @@ from portrait.faces.upright import upright_photo
 from portrait.files import write_new
 from portrait.hub.judges import DETECTORS, FACE_TOOLS, tools_for
 from portrait.images import Photo, encode_picture, kind_of, read_photo
-from portrait.judge.thresholds import Gate, Thresholds, calibrated_form, photo_thresholds
+from portrait.judge.thresholds import Thresholds, calibrated_form, photo_thresholds
 from portrait.judge.verdict import describe_strangers
 from portrait.judge.verification import similarities
 from portrait.loop.limits import resolve_thresholds
@@ -75,9 +75,9 @@ def _list_faces(path: Path, args: argparse.Namespace, analyzer: FaceAnalyzer) ->
 def _faces_entry(photo: Photo, faces: Sequence[Face], best_score: float) -> dict[str, object]:
     entries = []
     for index, face in enumerate(faces):
-        seen = {"size": round(face.size, 1), "warnings": face_warnings(photo.pixels, face)}
+        details = {"size": round(face.size, 1), "warnings": face_warnings(photo.pixels, face)}
         refusal = _refusal(photo, face)
-        entries.append(face.entry(index) | seen | ({"refused": refusal} if refusal else {}))
+        entries.append(face.entry(index) | details | ({"refused": refusal} if refusal else {}))
     entry = {"path": str(photo.path), "faces": entries, "best_score": round(best_score, 4)}
     return entry | ({"turned": photo.turned} if photo.turned else {}) | ({"notes": photo.notes} if photo.notes else {})
 
@@ -142,14 +142,13 @@ def compare_pictures(args: argparse.Namespace) -> int:
 class _ComparisonLimits:
     """Judge -> smallest similarity, the false accept rate, the thresholds' origin, and a note if they are borrowed.
 
-    With a `gate`, the similarities are its floors, and the rate is that of all judges together.
+    With the gate of `calibrated`, the similarities are its floors, and the rate is that of all judges together.
     """
 
     thresholds: dict[str, float]
     far: float
     kind: str
     note: str = ""
-    gate: Gate | None = None
     calibrated: Thresholds | None = None
 
 
@@ -173,7 +172,7 @@ class _Comparison:
     @property
     def together(self) -> tuple[float, float] | None:
         """The evidence of all judges together and its limit; None if they were not calibrated together."""
-        gate = self.limits.gate
+        gate = self.limits.calibrated.gate if self.limits.calibrated else None
         return (gate.evidence(self.scores), gate.least) if gate is not None and gate.weights else None
 
     @property
@@ -227,9 +226,7 @@ def _comparison_limits(args: argparse.Namespace) -> _ComparisonLimits:
         far = 0.01 if args.far is None else args.far
         limits, note = resolve_thresholds(recipe, args.style, far, judges=judges, detector=detector)
         kind = f"{recipe.name} / {args.style}"
-        return _ComparisonLimits(
-            thresholds=limits.identity, far=limits.far, kind=kind, note=note, gate=limits.gate, calibrated=limits
-        )
+        return _ComparisonLimits(thresholds=limits.identity, far=limits.far, kind=kind, note=note, calibrated=limits)
     table = photo_thresholds(detector)
     thresholds = {judge: limit for judge, limit in table.limits.items() if not judges or judge in judges}
     return _ComparisonLimits(thresholds=thresholds, far=table.far, kind="photo to photo")

@@ -76,7 +76,6 @@ class _Event(BaseModel):
 
     @property
     def photo(self) -> tuple[str, str]:
-        """The photo and job of the event."""
         return self.sha256, self.job
 
 
@@ -160,7 +159,6 @@ class Journal:
         return any(event.stem.casefold() == stem.casefold() for event in self._photos.values())
 
     def has(self, sha256: str, job: str, style: str) -> bool:
-        """Whether a photo was finished in a style."""
         return (sha256, job, style) in self._styles
 
     def failure(self, sha256: str, job: str) -> str:
@@ -177,5 +175,4 @@ class Journal:
         self._append(_Finished(sha256=sha256, job=job, style=style, files=tuple(files)))
 
     def fail(self, sha256: str, job: str, *, name: str, reason: str) -> None:
-        """Record that a photo failed, and why."""
         self._append(_Failed(sha256=sha256, job=job, name=name, reason=reason))

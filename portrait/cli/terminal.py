@@ -65,5 +65,4 @@ class LogLines(logging.Formatter):
     """Formats log messages, which may quote anything, with `printable_lines`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The message, and its traceback if it has one."""
         return printable_lines(super().format(record))

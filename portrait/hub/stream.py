@@ -38,7 +38,6 @@ class AnswerError(Exception):
     """The server answered, but not with the file; the text is appended to the server's name."""
 
     def __init__(self, text: str, *, transient: bool = False) -> None:
-        """Keep the text, and whether trying again may help."""
         super().__init__(text)
         self.transient = transient
 

@@ -5,9 +5,7 @@ Needs the extra `sign` (`c2pa-python`). Nothing is fetched: no remote manifest, 
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
@@ -19,7 +17,7 @@ import numpy as np
 
 import portrait
 from portrait.errors import PortraitError, SettingsError, one_line
-from portrait.files import read_bytes
+from portrait.files import json_sha256, read_bytes
 from portrait.images import encode_picture
 from portrait.provenance.mark import GENERATED
 from portrait.records.portrait import PortraitRecord
@@ -98,7 +96,6 @@ class Signer:
         return self.embed(data, kind, manifest(record, edits))
 
     def embed(self, data: bytes, kind: str, statement: Mapping[str, object]) -> bytes:
-        """Sign a manifest and put it into the file."""
         c2pa = _library()
         signed = io.BytesIO()
         info = c2pa.C2paSignerInfo(self.algorithm, self.certificates, self.key, None)
@@ -178,7 +175,7 @@ def recipe_sha256(record: PortraitRecord) -> str:
     attempt = record.chosen_attempt
     making = {name: getattr(record, name) for name in ("recipe", "style", "prompt", "negative_prompt", "sampler")}
     making |= {"knobs": asdict(attempt.knobs), "seed": attempt.seed, "weights": record.weights}
-    return hashlib.sha256(json.dumps(making, sort_keys=True).encode()).hexdigest()
+    return json_sha256(making)
 
 
 def _actions(ingredients: Sequence[str], edits: Sequence[str] = ()) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.settle import finalize_run
 from portrait.errors import EvaluationError, SettingsError, one_line
+from portrait.files import json_sha256
 from portrait.judge.gallery import genuine_impostor_gap
 from portrait.paths import require_regular_file
 from portrait.records import Embedding
@@ -104,16 +104,12 @@ def read_run(folder: Path) -> Run:
         made_with = _MadeWith()
         for job in ledger.jobs("accepted", "rejected", "failed"):
             result = ledger.result(job.id)
-            photo, attempts = photos[job.picture.subject], ledger.attempts(job.id)
-            if result is None:
-                jobs.append(_report_job(job, photo, None, attempts))
-                looks.append({})
-                embeddings.append({})
-            else:
-                jobs.append(_report_job(job, photo, result.record, attempts))
-                looks.append(result.look)
-                embeddings.append(result.embeddings)
-                made_with.add(result.record)
+            record = result.record if result else None
+            jobs.append(_report_job(job, photos[job.picture.subject], record, ledger.attempts(job.id)))
+            looks.append(result.look if result else {})
+            embeddings.append(result.embeddings if result else {})
+            if record:
+                made_with.add(record)
         name = str(ledger.get("name") or folder.name)
         pending = ledger.counts().pending
         snapshot = ledger.get("snapshot") or {}
@@ -185,7 +181,7 @@ def portrait_conditions(record: PortraitRecord) -> dict[str, str]:
     conditions |= {f"weights {name}": digest[:_DIGEST] for name, digest in record.weights.items()}
     conditions |= {f"version of {name}": version for name, version in record.versions.items()}
     place = f"in {record.recipe}, {record.style}"
-    conditions[f"prompt {place}"] = _digest([record.prompt, record.negative_prompt])
+    conditions[f"prompt {place}"] = json_sha256([record.prompt, record.negative_prompt])[:_DIGEST]
     conditions |= {f"threshold of {judge} {place}": str(limit.value) for judge, limit in record.thresholds.items()}
     conditions |= {f"limit of {name} {place}": str(value) for name, value in _limits(record)}
     names = [field.name for field in fields(record.settings) if field.name not in _NO_CONDITIONS]
@@ -199,23 +195,19 @@ def _planned_conditions(snapshot: Mapping[str, object]) -> Iterator[tuple[str, s
         values = dict(_table(entry))
         styles = _table(values.pop("styles", None))
         values.pop("weights", None)  # compared file by file
-        yield f"recipe {recipe}", _digest(values)
+        yield f"recipe {recipe}", json_sha256(values)[:_DIGEST]
         for style, of_style in styles.items():
             for name in ("curves", "statistics"):
                 if isinstance(digest := _table(of_style).get(name), str):
                     yield f"{name} in {recipe}, {style}", digest[:_DIGEST] or "none"
     if settings := _table(snapshot.get("settings")):
         for name in ("background", "keep", "matte"):
-            yield name, _digest(settings[name]) if settings.get(name) else "none"
+            yield name, json_sha256(settings[name])[:_DIGEST] if settings.get(name) else "none"
 
 
 def _table(value: object) -> Mapping[str, object]:
     """The value, if it is a table: a ledger may come from somebody else."""
     return value if isinstance(value, dict) else {}
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:_DIGEST]
 
 
 def _limits(record: PortraitRecord) -> Iterator[tuple[str, float | str]]:

@@ -104,7 +104,6 @@ class StudioPage:
     # The page ------------------------------------------------------------------------------------------------
 
     def build(self) -> gr.Blocks:
-        """The blocks, ready to launch."""
         first = load_recipe(self.models.settings.recipe)
         form = first_form(first, self.models.settings)
         with gr.Blocks(title=strings.TITLE, analytics_enabled=False) as blocks:

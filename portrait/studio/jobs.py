@@ -103,12 +103,10 @@ class RenderJob:
 
     @property
     def cancelled(self) -> bool:
-        """Whether it was cancelled."""
         return self._stop.is_set()
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended."""
         return self._is_over
 
     def wait(self, seconds: float) -> None:

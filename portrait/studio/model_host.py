@@ -128,7 +128,6 @@ class ModelHost:
         return self._loaded is not None and self._loaded[0] == recipe
 
     def clear_cache(self) -> None:
-        """Forget what the models cached for the last photo."""
         loaded = self._loaded  # another thread may just be loading another recipe
         if loaded is not None:
             loaded[1].clear_cache()

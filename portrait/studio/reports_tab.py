@@ -19,7 +19,6 @@ class ReportsTab:
         self.reports = reports
 
     def build(self) -> None:
-        """Add it to the tabs that are being built."""
         names = self.reports.names()
         info = strings.RUN_INFO.format(root=self.reports.root)
         with gr.Tab(strings.TAB_REPORTS, id="reports", visible=bool(names)) as self.tab:

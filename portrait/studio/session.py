@@ -184,7 +184,6 @@ class Session:
         self.is_away.set()
 
     def come_back(self) -> None:
-        """The tab is open."""
         self.away_since = None
         self.is_away.clear()
         self.last_used = time.monotonic()
@@ -240,7 +239,6 @@ class Session:
             self._forget_person()
 
     def drop_reference(self, index: int) -> None:
-        """Remove one of these photos."""
         with self.lock:
             self.references = tuple(photo for i, photo in enumerate(self.references) if i != index)
             self._forget_person()
@@ -332,7 +330,6 @@ class Session:
             return is_wanted
 
     def cancel_previews(self) -> None:
-        """Stop making previews."""
         if self.preview_job is not None:
             self.preview_job.cancel()
         self.preview_job = None
@@ -427,7 +424,6 @@ class Session:
 
     @property
     def can_undo(self) -> bool:
-        """Whether there is anything to undo."""
         return bool(self._steps)
 
     def undo(self) -> HistoryEntry | None:
@@ -463,7 +459,6 @@ class Session:
 
     @property
     def is_working(self) -> bool:
-        """Whether a picture is being made."""
         return self.job is not None and not self.job.is_over
 
     def forget(self) -> None:

@@ -39,12 +39,12 @@ class EditPipeline(QwenImageEditPlusPipeline):
     ) -> tuple[Tensor, Tensor]:
         pictures, photo, level = list(self.inputs.pictures), self.inputs.photo, self.inputs.level
         noise: Tensor
-        seen: Tensor
-        noise, seen = super().prepare_latents(pictures, batch_size, num_channels_latents, height, width, *more)
+        condition: Tensor
+        noise, condition = super().prepare_latents(pictures, batch_size, num_channels_latents, height, width, *more)
         if level < 1:
             start = self._pack_latents(photo.to(noise), 1, num_channels_latents, *photo.shape[-2:])
             noise = level * noise + (1 - level) * start
-        return noise, seen
+        return noise, condition
 
 
 class WeighedAttention(QwenDoubleStreamAttnProcessor2_0):  # type: ignore[misc,unused-ignore]
@@ -88,9 +88,9 @@ class WeighedAttention(QwenDoubleStreamAttnProcessor2_0):  # type: ignore[misc,u
         value = (
             torch.cat([attn.add_v_proj(text), attn.to_v(picture)], 1).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
         )
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=self.bias).transpose(1, 2).flatten(2)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=self.bias).transpose(1, 2).flatten(2)
         length = text.shape[1]
-        return attn.to_out[0](seen[:, length:].contiguous()), attn.to_add_out(seen[:, :length].contiguous())
+        return attn.to_out[0](attended[:, length:].contiguous()), attn.to_add_out(attended[:, :length].contiguous())
 
 
 @contextmanager

@@ -47,18 +47,18 @@ class PictureReader(TextEncoder):
     def encode(self, prompt: str, pictures: Sequence[RgbImage]) -> Tensor:
         """Encode an instruction that is not cached, (1, T, `width`)."""
         about = self.network.config.vision_config
-        seen = [self._patches(picture) for picture in pictures]
-        marks = [_MARK * (len(patches) // about.spatial_merge_size**2) for patches in seen]
+        patches = [self._patches(picture) for picture in pictures]
+        marks = [_MARK * (len(each) // about.spatial_merge_size**2) for each in patches]
         shown = "".join(_PICTURE.format(number, mark) for number, mark in enumerate(marks, 1))
         read = prompt.removesuffix(cut_words(self.tokenizer, prompt))
         text = self._pipe.prompt_template_encode.format(shown + read)
         tokens = self.tokenizer(text, return_tensors="pt").input_ids
-        grids = [(1, isqrt(len(patches)), isqrt(len(patches))) for patches in seen]
+        grids = [(1, isqrt(len(each)), isqrt(len(each))) for each in patches]
         inputs = {
             "input_ids": tokens,
             "attention_mask": torch.ones_like(tokens),
             "position_ids": token_positions(tokens[0] == self.network.config.image_token_id)[:, None],
-            "pixel_values": torch.cat(seen),
+            "pixel_values": torch.cat(patches),
             "image_grid_thw": torch.tensor(grids),
         }
         with self._on_device():

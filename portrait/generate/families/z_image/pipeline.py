@@ -62,8 +62,8 @@ def controlled(pipe: ZImagePipeline, control: Tensor | None, scale: float) -> It
 
     def ask(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         latents, timestep, prompts = args
-        seen = padded.to(latents[0]).repeat(len(latents), 1, 1, 1).unsqueeze(2)
-        hints = net(latents, timestep, prompts, seen, conditioning_scale=scale)
+        condition = padded.to(latents[0]).repeat(len(latents), 1, 1, 1).unsqueeze(2)
+        hints = net(latents, timestep, prompts, condition, conditioning_scale=scale)
         return args, kwargs | {"controlnet_block_samples": hints}
 
     handle = pipe.transformer.register_forward_pre_hook(ask, with_kwargs=True)
