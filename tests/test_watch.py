@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -231,7 +232,7 @@ def test_a_signal_ends_it_in_order(
         if len(naps) == 3:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr("portrait.cli.watch.time.sleep", nap)
+    monkeypatch.setattr("portrait.cli.watch.time", SimpleNamespace(sleep=nap))  # not everybody's time.sleep
     flags = ["--style", "oil", "--thresholds", limits, "--every", "0.5"]
     assert main(["watch", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *flags]) == 0
     assert naps == [0.5, 0.5, 0.5]
