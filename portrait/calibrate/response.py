@@ -28,7 +28,8 @@ MIN_PEOPLE = 4
 """With fewer people, their variation cannot be estimated."""
 POSITIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEEDS = (1, 2, 3)
-_SHRINK = 0.3  # of the correlations: a handful of people estimate them poorly
+_SHRINK = 0.3
+"""By this share correlations are shrunk: a handful of people estimate them poorly."""
 _SWEEPS = {
     "controlnet_conditioning_scale": (0.5, 0.6, 0.7, 0.85, 1.0),
     "strength": (0.3, 0.6, 0.8, 1.0),
@@ -174,9 +175,9 @@ def _slope_spreads(changes: np.ndarray, noise: np.ndarray) -> list[float]:
         noise: (outputs,) variance of a difference of two pictures of one person.
     """
     mean = changes.mean(1)
-    acts = np.abs(mean) > 2 * np.sqrt(noise)
+    has_effect = np.abs(mean) > 2 * np.sqrt(noise)
     deviation = np.sqrt(np.maximum(changes.var(1, ddof=1) - noise, 0))
-    return list(deviation[acts] / np.abs(mean)[acts])
+    return list(deviation[has_effect] / np.abs(mean)[has_effect])
 
 
 def _regularize_covariance(covariance: np.ndarray, residual: np.ndarray) -> np.ndarray:

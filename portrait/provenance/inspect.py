@@ -191,17 +191,12 @@ def read_xmp(packet: bytes) -> dict[str, str]:
         root = ElementTree.fromstring(text)  # noqa: S314  (without a DTD there are no entities)
     except ElementTree.ParseError as error:
         raise ValueError(f"not well-formed: {error}") from None
-    values: dict[str, str] = {}
-    for description in root.iter(f"{_RDF}Description"):
-        for name, value in description.attrib.items():
-            if not name.startswith((_RDF, "{http://www.w3.org/XML")):
-                values[_short(name)] = value
-        for child in description:
-            values |= dict(_leaves(child, _short(child.tag), _MAX_DEPTH))
-        break  # elements nested in it were read with it
-    else:
+    first = next(root.iter(f"{_RDF}Description"), None)
+    if first is None:
         return {}
-    for description in root.findall(f".//{_RDF}RDF/{_RDF}Description")[1:]:
+    names = [name for name in first.attrib if not name.startswith((_RDF, "{http://www.w3.org/XML"))]
+    values = {_short(name): first.attrib[name] for name in names}
+    for description in (first, *root.findall(f".//{_RDF}RDF/{_RDF}Description")[1:]):
         for child in description:
             values |= dict(_leaves(child, _short(child.tag), _MAX_DEPTH))
     return values
