@@ -179,6 +179,12 @@ def test_public_models_compute_in_bfloat16_on_a_cpu_that_has_instructions_for_it
     assert Precision.choose(load_recipe("sd15-faceid"), torch.device("cpu")).dtype == chosen
 
 
+def test_mini_computes_in_float32_by_default_even_where_bfloat16_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
+    for device in ("cpu", "cuda"):
+        assert Precision.choose(load_recipe("mini"), torch.device(device)).dtype == "float32"
+
+
 def test_the_requested_number_type_is_used() -> None:
     recipe, cpu, gpu = load_recipe("mini"), torch.device("cpu"), torch.device("cuda")
     assert Precision.choose(recipe, cpu, "bfloat16").dtype == "bfloat16"

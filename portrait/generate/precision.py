@@ -29,8 +29,8 @@ class Precision:
     def choose(cls, recipe: Recipe, device: torch.device, asked: str = "auto") -> Precision:
         """Choose the type for a recipe on a device.
 
-        On a GPU: the family's type for public models, and float32 for `mini`. On a CPU: float32, or bfloat16 if the recipe
-        supports it and the processor has instructions for it.
+        By default float32 for `mini`. For public models on a GPU: the family's type. On a CPU: bfloat16 if the recipe
+        supports it and the processor has instructions for it, else float32.
 
         Args:
             recipe: Its `autocast` says whether it supports bfloat16.
@@ -44,7 +44,7 @@ class Precision:
         name = asked
         if asked == "auto":
             is_fast = recipe.autocast == "bfloat16" and has_bfloat16()
-            name = "bfloat16" if is_fast else "float32"
+            name = "bfloat16" if recipe.memory and is_fast else "float32"
         # Weights published in bfloat16 stay as they are; others are only rounded for each computation.
         return cls(name, _TYPES[name] if name == family == "bfloat16" else torch.float32)
 
