@@ -154,23 +154,26 @@ class MiniGenerator:
         self, conditions: Conditions, knobs: Knobs, seed: int, on_step: Report, preview: Preview | None
     ) -> RgbImage:
         latents, level, steps = conditions.latents, knobs.controlnet_conditioning_scale, knobs.num_inference_steps
-        first = 0 if self._guided(knobs) else 1
+        guided = self._guided(knobs)
+        texts, identity = conditions.texts, conditions.identity
+        if not guided:  # the negative comes first
+            texts, identity = texts[1:], identity[1:]
         photo_noise = randn(seed ^ PHOTO_NOISE, latents.shape)
         times = self._schedule.times(steps)[-knobs.steps :]
         sample = self._schedule.noised(latents, randn(seed, latents.shape), times[0])
         for done, time in enumerate(times, 1):
             (predicted,) = self._unet(
-                sample=np.repeat(sample, 2 - first, 0),
+                sample=np.repeat(sample, len(texts), 0),
                 photo=latents,
                 noise=photo_noise,
                 level=level,
                 timestep=time,
-                texts=conditions.texts[first:],
-                identity=conditions.identity[first:],
+                texts=texts,
+                identity=identity,
                 scale=knobs.ip_adapter_scale,
             )
             v = predicted[-1:]
-            if not first:
+            if guided:
                 v = predicted[:1] + knobs.guidance_scale * (v - predicted[:1])
             sample, clean = self._schedule.step(v, time, sample, steps)
             require_picture(sample, self)
