@@ -14,6 +14,7 @@ import pytest
 
 from portrait.calibrate.sample import OnPicture, SampleOptions
 from portrait.calibrate.thresholds import calibrate_thresholds
+from portrait.faces.form import PLAIN
 from portrait.images import MAX_PIXELS, Photo, decode_photo
 from portrait.images.decoder_process import DecoderProcess
 from portrait.judge.thresholds import Thresholds
@@ -66,6 +67,7 @@ class FakeAnalyzer:
 
     name = "arcface"
     detector = ""
+    form = PLAIN
     same_person_threshold = 0.2
     licenses = ()
     digests: dict[str, str] = {}  # noqa: RUF012

@@ -13,7 +13,7 @@ from portrait.errors import SettingsError
 from portrait.faces.alignment import align_face, align_smoothly
 from portrait.faces.dlib_recognizer import DlibRecognizer
 from portrait.faces.form import PLAIN, SMOOTH, form_named
-from portrait.faces.identity import analyzer_form, identify
+from portrait.faces.identity import identify
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.files import write_json
 from portrait.images import Photo, read_photo
@@ -76,7 +76,7 @@ def test_what_conditions_pictures_is_the_same_in_both_forms(
     assert smoothed.conditioning is not None
     assert np.allclose(smoothed.conditioning, expected, atol=1e-6)
     assert 0.3 < float(smoothed.embeddings["arcface"] @ expected) < 0.99
-    assert [analyzer_form(one) for one in (analyzer, smooth[0])] == ["plain", "smooth"]
+    assert [one.form.name for one in (analyzer, smooth[0])] == ["plain", "smooth"]
 
 
 def test_a_large_face_is_read_whole(astronaut: Photo, analyzer: InsightFaceAnalyzer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from portrait.errors import FaceError, ManyFacesError, NoFaceError, SettingsError
 from portrait.faces.alignment import align_face
-from portrait.faces.form import PLAIN
+from portrait.faces.form import PLAIN, Form
 from portrait.faces.insightface_analyzer import DET_THRESHOLD
 from portrait.hub.files import WeightFile
 from portrait.hub.manifest import Part
@@ -44,12 +44,13 @@ class FaceModel(Protocol):
 class FaceAnalyzer(FaceModel, Protocol):
     """Detects faces and embeds them with the first judge's recognizer, which also conditions most recipes.
 
-    `detector` is what calibrations call the network that places the faces. `same_person_threshold` is the similarity of its
-    own embeddings below which two photos clearly show different people.
+    `detector` is what calibrations call the network that places the faces. `form` is how `embed` prepares a face.
+    `same_person_threshold` is the similarity of its own embeddings below which two photos clearly show different people.
     """
 
     name: str
     detector: str
+    form: Form
     same_person_threshold: float
 
     def candidates(self, image: RgbImage) -> list[Face]: ...
@@ -57,6 +58,15 @@ class FaceAnalyzer(FaceModel, Protocol):
     def detect(self, image: RgbImage) -> list[Face]: ...
 
     def embed(self, image: RgbImage, kps: Points) -> Embedding: ...
+
+
+@runtime_checkable
+class ConditioningAnalyzer(Protocol):
+    """A `FaceAnalyzer` whose recognizer adapters were trained with."""
+
+    def condition(self, image: RgbImage, kps: Points) -> Embedding:
+        """The embedding of the plain face, whatever the form of the faces that are judged."""
+        ...
 
 
 class Detector(FaceModel, Protocol):
@@ -176,7 +186,7 @@ def identify(
     """Average several photos of one person into one Identity; a single photo is the usual case.
 
     Each recognizer's unit embeddings are summed and normalized to unit length. If the analyzer judges
-    faces in another form than the plain one, the plain embedding is kept as well: it conditions pictures.
+    faces in another form than the plain one, the plain embedding, if it conditions pictures, is kept as well.
 
     Raises:
         FaceError: there is no view, or two views are clearly not of the same person (below the analyzer's
@@ -197,16 +207,10 @@ def identify(
     for recognizer in recognizers:
         vectors = np.stack([recognizer.embed(image, face) for image, face in views])
         embeddings[recognizer.name] = _mean_direction(vectors)
-    condition = getattr(analyzer, "condition", None)
-    if condition is None or analyzer_form(analyzer) == PLAIN.name:
+    if analyzer.form == PLAIN or not isinstance(analyzer, ConditioningAnalyzer):
         return Identity(embeddings=embeddings, photos=len(views))
-    conditioning = _mean_direction(np.stack([condition(image, face.kps) for image, face in views]))
+    conditioning = _mean_direction(np.stack([analyzer.condition(image, face.kps) for image, face in views]))
     return Identity(embeddings=embeddings, photos=len(views), conditioning=conditioning)
-
-
-def analyzer_form(analyzer: FaceAnalyzer) -> str:
-    """The name of the form of the faces that are judged, as calibrations have it; that of networks as they come for one without."""
-    return str(getattr(getattr(analyzer, "form", PLAIN), "name", PLAIN.name))
 
 
 def _mean_direction(vectors: NDArray[np.float32]) -> Embedding:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from portrait.faces.alignment import align_face
-from portrait.faces.identity import Detector, FaceAnalyzer, FaceModel, Recognizer, analyzer_form, identify
+from portrait.faces.identity import Detector, FaceAnalyzer, FaceModel, Recognizer, identify
 from portrait.generate.framing import Framed, paste_back
 from portrait.generate.keep import Kept, hold_colors
 from portrait.images import Photo, resized
@@ -77,7 +77,7 @@ class Judges:
     @property
     def form(self) -> str:
         """How the faces that are judged are prepared, as calibrations name it."""
-        return analyzer_form(self.analyzer)
+        return self.analyzer.form.name
 
     @property
     def digests(self) -> dict[str, str]:
