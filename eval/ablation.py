@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from held_out_people import JUDGES, data_argument, held_out, judged, left_out, name_of, spread, subjects
+from held_out_people import JUDGES, RUNTIME, data_argument, held_out, judged, left_out, name_of, spread, subjects
 
 from portrait.files import write_json
 from portrait.generate.framing import Framed, frame_portrait
@@ -105,7 +105,7 @@ def main() -> None:
                     rows.append(key | row)
         print(f"{i + 1}/{len(people)} people", flush=True)
     result = {"people": len(people), "styles": styles, "seeds": args.seeds, "far": 0.01}
-    result["cores"] = cpu_threads()
+    result |= {"cores": cpu_threads(), "runtime": RUNTIME}
     result |= {
         "weights": loop.generator.digests,
         "parts": {part: summary(rows, part) for part in PARTS},

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from held_out_people import data_argument, held_out, left_out, name_of, progress, spread, subjects
+from held_out_people import RUNTIME, data_argument, held_out, left_out, name_of, progress, spread, subjects
 from measures import face_lightness
 
 from portrait.files import write_json
@@ -105,7 +105,7 @@ def main() -> None:
         worst = sorted(worst, key=lambda item: item[0])[: args.worst]
     every = [record for some in records.values() for record in some]
     result = {"balance": args.balance, "attempts": args.attempts, "far": 0.01, "weights": loop.generator.digests}
-    result |= {"cores": cpu_threads()}
+    result |= {"cores": cpu_threads(), "runtime": RUNTIME}
     result |= {"all": summary(every), "styles": {style: summary(some) for style, some in records.items()}}
     for style, row in {**result["styles"], "all": result["all"]}.items():
         print(style, json.dumps(row))

@@ -204,6 +204,10 @@ def weights_today() -> dict[str, str]:
     return {file: entry["sha256"] for file, entry in manifest["files"].items()}
 
 
+RUNTIME = "onnxruntime"
+"""What `mini` draws with on a CPU: `runtime` in results that measure seconds or memory."""
+
+
 def journal_of() -> Path:
     """The file in which `portrait calibrate --measured` and the scripts share measurements of the held-out people."""
     conditions = json.dumps([weights_today(), HELD_OUT.read_text("utf-8")], sort_keys=True)

@@ -17,7 +17,7 @@
 
 Cold and warm are repeated beside each number of busy processes in `--busy`; each of these occupies one core. Things
 to be compared are measured in the same run: on a machine that is not idle, look at ratios and processor time. Parts that are
-not measured this time are kept from an existing file if they are of the same weights and the same machine.
+not measured this time are kept from an existing file if they are of the same weights, runtime and machine.
 """
 
 from __future__ import annotations
@@ -508,22 +508,24 @@ def main() -> None:
     if args.output is None:
         print(json.dumps(results, indent=1))
     else:
-        _write(args.output, results)
+        _write(args.output, results, args.dtype)
 
 
-def _write(file: Path, results: dict[str, Any]) -> None:
-    """Write the result with its weights, joined with the parts that the file has already."""
-    from held_out_people import weights_today
+def _write(file: Path, results: dict[str, Any], dtype: str) -> None:
+    """Write the result with its weights and runtime, joined with the parts that the file has already."""
+    from held_out_people import RUNTIME, weights_today
 
     from portrait.files import write_json
 
     before = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-    write_json(file, joined(before, results | {"weights": weights_today()}))
+    measured_with = {"runtime": "torch" if dtype == "bfloat16" else RUNTIME, "weights": weights_today()}
+    write_json(file, joined(before, results | measured_with))
 
 
 def joined(before: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
-    """Merge new parts into an earlier result, if that is of the same weights and the same machine."""
-    if any(before.get(name) != results[name] for name in ("weights", "processor", "cores", "threads", "style")):
+    """Merge new parts into an earlier result, if that is of the same weights, runtime and machine."""
+    same = ("weights", "runtime", "processor", "cores", "threads", "style")
+    if any(before.get(name) != results[name] for name in same):
         return results
     both = before | results | {"runs": before["runs"] + results["runs"]}
     for name in before.keys() & results.keys():

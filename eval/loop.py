@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from held_out_people import (
     JUDGES,
+    RUNTIME,
     calibrated_rates,
     data_argument,
     for_verdicts,
@@ -449,6 +450,7 @@ def main() -> None:
         "seeds": args.seeds,
         "every": args.every,
         "cores": args.threads or cpu_threads(),
+        "runtime": RUNTIME,
         "people": people,
         "limits_minus_shipped_mean_and_largest": against_shipped(cache.files, people, styles),
         "weights": cache.loop.generator.digests,

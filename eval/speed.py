@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from held_out_people import weights_today
+from held_out_people import RUNTIME, weights_today
 from skimage.data import astronaut
 
 from portrait.files import write_json
@@ -67,7 +67,8 @@ def main() -> None:
         answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         sizes[str(size)] = json.loads(answer.splitlines()[-1])
         print(size, sizes[str(size)], flush=True)
-    print(write_json(args.output, {"cores": cpu_threads(), "sizes": sizes, "weights": weights_today()}))
+    measured_on = {"cores": cpu_threads(), "runtime": RUNTIME, "weights": weights_today()}
+    print(write_json(args.output, measured_on | {"sizes": sizes}))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from held_out_people import weights_today
+from held_out_people import RUNTIME, weights_today
 from skimage.data import astronaut
 
 from portrait.files import write_json
@@ -63,7 +63,7 @@ def main() -> None:
             server.wait()
     results |= {"first_visit": visits[0], "later_visits": visits[1:]}
     print(json.dumps(results, indent=1))
-    write_json(args.output, results | {"weights": weights_today()})
+    write_json(args.output, results | {"runtime": RUNTIME, "weights": weights_today()})
 
 
 CLOCK = """(places) => {

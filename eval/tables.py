@@ -19,7 +19,7 @@ from typing import Any
 
 from groups import gaps, labels
 from groups import table as groups_table
-from held_out_people import measured_on, weights_today
+from held_out_people import RUNTIME, measured_on, weights_today
 from skin import table as skin_table
 
 HERE = Path(__file__).parent
@@ -28,26 +28,41 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "weig
 _MARKED = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n)(?P<body>.*?)(<!-- end of table -->)", re.S)
 
 
-_of_earlier_weights: set[str] = set()
-"""Results, read for a table, that name other weights than those of today."""
+_notes: set[str] = set()
+"""The lines to write below the table that is being made: what in it is older than the shipped model or its runtime."""
 
 
 def results(name: str) -> dict[str, Any]:
     """What `eval/NAME.py` wrote."""
     content: dict[str, Any] = json.loads((HERE / f"{name}.json").read_text("utf-8"))
     if "weights" in content and not content["weights"].items() >= weights_today().items():
-        _of_earlier_weights.add(name)
+        _notes.add(of_earlier_weights(name))
+    return content
+
+
+def timed_results(name: str) -> dict[str, Any]:
+    """What `eval/NAME.py` wrote, for a table that shows seconds or memory."""
+    content = results(name)
+    if content.get("runtime") != RUNTIME:
+        _notes.add(of_another_runtime(name, content.get("runtime")))
     return content
 
 
 def not_measured(script: str) -> str:
-    """The text in place of a table without a result."""
+    """The text in place of a table without a result, which needs no notes."""
+    _notes.clear()
     return f"*Not measured yet: `python eval/{script}.py`.*\n"
 
 
 def of_earlier_weights(script: str) -> str:
     """The line below a table that new weights may have changed."""
     return f"*Measured with earlier weights of `mini`; `python eval/{script}.py` measures it anew.*\n"
+
+
+def of_another_runtime(script: str, runtime: str | None) -> str:
+    """The line below a table whose seconds and memory are those of another runtime, or of a time when there was only torch."""
+    measured = f"in {runtime}" if runtime else "in torch, before `mini` ran in onnxruntime"
+    return f"*Seconds and memory were measured {measured}; `python eval/{script}.py` measures them anew.*\n"
 
 
 def cores(result: dict[str, Any]) -> str:
@@ -108,7 +123,7 @@ def held_out() -> str:
 
 def held_out_summary() -> str:
     """All styles together, as one paragraph."""
-    result = results("held_out")
+    result = timed_results("held_out")
     total = result["all"]
     low, high = total["accepted, wilson"]
     unmeasured = [row for row in result["rows"] if row["person"] not in measured_on()]
@@ -140,7 +155,7 @@ def ablation() -> str:
         "filter": "the classical filter alone",
     }
     formats = {"arcface": ".3f", "dlib": ".4f", "style_on_face": ".3f"}
-    result = results("ablation")
+    result = timed_results("ablation")
     parts = result["parts"]
     rows = []
     for part in parts:
@@ -175,7 +190,7 @@ def robustness() -> str:
 def loop(setting: str) -> str:
     """The closed loop and its baselines in one setting of `eval/loop.py`."""
     rows = []
-    result = results("loop")
+    result = timed_results("loop")
     for arm, row in result["settings"][setting]["arms"].items():
         accepted, low, high = row["accepted"]
         rows.append(
@@ -313,7 +328,7 @@ def grid() -> str:
 
 def speed() -> str:
     """Seconds and memory at every size."""
-    result = results("speed")
+    result = timed_results("speed")
     rows = [
         [f"{size} px", f"{row['draw']:.2f}", f"{row['judge']:.2f}", f"{row['peak_mib']:,}"]
         for size, row in result["sizes"].items()
@@ -323,7 +338,7 @@ def speed() -> str:
 
 def latency() -> str:
     """Seconds from the shell and of an attempt, on a quiet machine and beside busy processes."""
-    result = results("latency")
+    result = timed_results("latency")
     beside = [name for name in result if name.startswith(("quiet", "beside"))]
 
     def row(title: str, *path: str, unit: str = "{:.2f}") -> list[str]:
@@ -375,7 +390,7 @@ def _at(table: dict[str, Any], path: Sequence[str]) -> Any:
 
 def latency_accepted() -> str:
     """The cost of an accepted portrait by each method, and by diffusers' own pipeline."""
-    result = results("latency")
+    result = timed_results("latency")
     ways = {name: row for name, row in result["accepted"].items() if isinstance(row, dict)}
     rows = [
         [
@@ -393,7 +408,7 @@ def latency_accepted() -> str:
 
 def latency_batches() -> str:
     """Seconds and memory as a batch grows, and memory after many pictures."""
-    batches = results("latency")["batches"]
+    batches = timed_results("latency")["batches"]
     sizes = {size: row for size, row in batches.items() if size.isdecimal()}
     rows = [
         ["seconds a picture", *(f"{row['seconds_a_picture']:.2f}" for row in sizes.values())],
@@ -407,7 +422,7 @@ def latency_batches() -> str:
 
 def latency_campaign() -> str:
     """Where the time of a campaign goes."""
-    campaign = results("latency").get("campaign")
+    campaign = timed_results("latency").get("campaign")
     if campaign is None:
         return not_measured("latency")
     running = campaign["seconds"] - campaign["loading"]
@@ -423,7 +438,7 @@ def latency_campaign() -> str:
 
 def latency_at_once() -> str:
     """What portrait does in turn, and the same done at once."""
-    work = results("latency").get("at-once")
+    work = timed_results("latency").get("at-once")
     if work is None:
         return not_measured("latency")
     rows = [
@@ -435,7 +450,7 @@ def latency_at_once() -> str:
 
 def studio() -> str:
     """How long a visitor of the studio page waits, in seconds."""
-    timings = results("studio")
+    timings = timed_results("studio")
     visits = [timings["first_visit"], *timings["later_visits"]]
     steps = {
         "faces": "faces are marked",
@@ -550,10 +565,10 @@ def filled(text: str) -> str:
     def fill(match: re.Match[str]) -> str:
         if match["name"] not in TABLES:
             raise SystemExit(f"there is no table {match['name']!r}; tables: {', '.join(TABLES)}")
-        _of_earlier_weights.clear()
+        _notes.clear()
         try:
             table = TABLES[match["name"]]()
-            table += "".join(f"\n{of_earlier_weights(name)}" for name in sorted(_of_earlier_weights))
+            table += "".join(f"\n{note}" for note in sorted(_notes))
         except FileNotFoundError as error:  # not measured for the current weights
             table = not_measured(Path(error.filename).stem)
         return match[1] + "\n" + table + "\n" + match[4]

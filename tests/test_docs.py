@@ -132,3 +132,12 @@ def test_a_result_is_of_the_shipped_weights_or_says_below_its_table_that_it_is_o
     tables = script("tables")
     said = tables.of_earlier_weights(path.stem)
     assert any(said in page.read_text("utf-8") for page in tables.PAGES)
+
+
+@pytest.mark.parametrize("script_name", ["ablation", "held_out", "latency", "loop", "speed", "studio"])
+def test_seconds_of_another_runtime_say_so_below_their_table(script_name: str) -> None:
+    tables = script("tables")
+    runtime = tables.results(script_name).get("runtime")
+    said = tables.of_another_runtime(script_name, runtime)
+    is_said = any(said in page.read_text("utf-8") for page in tables.PAGES)
+    assert is_said == (runtime != tables.RUNTIME)

@@ -26,8 +26,15 @@ def test_latency_looks_for_photos_in_the_folders_below(tmp_path: Path) -> None:
     assert latency._photos(tmp_path) == latency._photos(photo) == [photo]
 
 
-def test_latency_keeps_what_was_measured_before_of_the_same_weights_on_the_same_machine() -> None:
-    machine = {"weights": {"unet": "1"}, "processor": "x", "cores": 2, "threads": 2, "style": "oil"}
+def test_latency_keeps_what_was_measured_before_of_the_same_weights_and_runtime_on_the_same_machine() -> None:
+    machine = {
+        "weights": {"unet": "1"},
+        "runtime": "onnxruntime",
+        "processor": "x",
+        "cores": 2,
+        "threads": 2,
+        "style": "oil",
+    }
     before = machine | {"runs": ["cold and batches"], "quiet": {"cold": 1}, "batches": 2}
     now = machine | {"runs": ["warm"], "quiet": {"warm": 3}}
     joined = script("latency").joined
@@ -37,8 +44,10 @@ def test_latency_keeps_what_was_measured_before_of_the_same_weights_on_the_same_
         "batches": 2,
     }
     assert joined({}, now) == now
-    other_weights = now | {"weights": {"unet": "2"}}
-    assert joined(before, other_weights) == other_weights
+    for other in ({"weights": {"unet": "2"}}, {"runtime": "torch"}):
+        assert joined(before, now | other) == now | other
+    without_runtime = {name: value for name, value in before.items() if name != "runtime"}
+    assert joined(without_runtime, now) == now
 
 
 def test_a_measured_process_returns_its_code_its_output_and_what_it_spent() -> None:
