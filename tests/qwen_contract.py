@@ -58,6 +58,7 @@ class QwenFamilyContract:
         family.text.encode("a")
 
     def test_no_pixel_depends_on_threads(self, recipe: Recipe, generator: DiffusionGenerator) -> None:
+        """Of a miniature: at full size, in float32, another number of threads may change a few (`DiffusionGenerator`)."""
         (single,) = generator.generate(self.prepared(generator), self.knobs, [3])
         two_threads = DiffusionGenerator(recipe, threads=2)
         try:

@@ -1,4 +1,4 @@
-"""How onnxruntime runs the recognizers."""
+"""How onnxruntime runs networks on a CPU: recognizers, `mini`, the person matte and the style judge."""
 
 from __future__ import annotations
 

@@ -529,7 +529,7 @@ def best_candidate(candidates: Sequence[Candidate]) -> int:
 
 
 def _large_enough(chosen: Sequence[tuple[int, Face]], name: str) -> list[tuple[int, Face]]:
-    """The chosen faces without those too small to recognize, which are said; raises FaceError if no others are left."""
+    """The chosen faces that are large enough to recognize; logs a warning about each of the others, raises FaceError if none is left."""
     large = [(index, face) for index, face in chosen if face.size >= SMALLEST_FACE]
     if not large:
         require_large_enough(chosen[0][1], name)

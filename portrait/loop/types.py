@@ -20,7 +20,10 @@ from portrait.settings import Settings
 
 
 class PortraitGenerator(Protocol):
-    """Identity and photo -> pictures; `generate.diffusion.DiffusionGenerator` is the real one.
+    """Identity and photo -> pictures.
+
+    By default `generate.families.mini.generator.MiniGenerator`; for public models, and `mini` in torch,
+    `generate.diffusion.DiffusionGenerator`.
 
     `str(device)` is cpu, cuda or the like; `tier` is one of `generate.memory`, smaller after memory ran out.
     """
