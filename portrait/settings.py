@@ -74,8 +74,8 @@ class Settings:
     variants: int = _setting(1, "pictures per photo and style, each from its own seeds", int, low=1, high=64)
     seed: int = _setting(
         1,
-        "first seed; on the same machine the same seed gives the same pixels (of mini on a CPU always; of public models "
-        "and of mini with --dtype bfloat16 on a CPU with the same --threads; on a GPU in a batch of the same seeds)",
+        "first seed; on the same machine the same seed gives the same pixels: of mini on a CPU with any --threads, "
+        "of public models and of mini with --dtype bfloat16 with the same --threads, on a GPU in a batch of the same seeds",
         int,
         low=0,
         high=2**31,
