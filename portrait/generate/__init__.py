@@ -1,1 +1,1 @@
-"""Identity + photo -> picture: one engine over diffusers pipelines."""
+"""Identity + photo -> picture: `mini` in onnxruntime, or in torch any family of networks."""

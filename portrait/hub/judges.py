@@ -1,6 +1,6 @@
 """The single list of recognizers that can judge likeness, and of the sets that judge together.
 
-A new judge is an entry of `JUDGES`, its class, and its name in `FACE_TOOLS` or `FURTHER_JUDGES`; licenses, loading,
+A new judge is an entry of `_JUDGES`, its class, and its name in `FACE_TOOLS` or `FURTHER_JUDGES`; licenses, loading,
 commands, the studio page and the default curves of uncalibrated recipes all follow from the entry.
 """
 

@@ -1,7 +1,8 @@
 """The single list of model families: what each supports, and where its networks are.
 
 A family is an entry here and a folder of `portrait/generate/families/` with code to load and run it and a README. Validation
-of recipes, refusal of unsupported knobs and the choice of the networks all follow from the entry.
+of recipes, refusal of unsupported knobs and the choice of the networks in torch all follow from the entry. `mini` on a CPU is
+drawn by a generator of its own in onnxruntime, which `portrait/generate/load.py` chooses first.
 """
 
 from __future__ import annotations
