@@ -96,7 +96,7 @@ class PortraitStylizer:
 
         Args:
             name: A recipe's name or TOML file.
-            loading: threads, device, memory, base, lora, commercial, as in `Settings`.
+            loading: threads, device, memory, dtype, base, lora, commercial, as in `Settings`.
 
         Raises:
             SettingsError: an unknown name.

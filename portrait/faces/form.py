@@ -1,7 +1,7 @@
 """The form in which the judges look at a face: as it is, or smoothed until marks and pores are gone.
 
-A drawing and a photo of one person differ most in what is fine: hatching, cuts and strokes of a brush are none of the
-person's, and pores and single hairs are in no drawing. Smoothed alike, on the scale of the face, they are far more alike,
+A drawing and a photo of one person differ most in what is fine: hatching, cuts and brush strokes do not belong to the
+person, and no drawing shows pores and single hairs. Smoothed alike, on the scale of the face, they are far more alike,
 and strangers are not (`eval/forms.py`). Limits hold for one form only, so calibrations and curves name theirs.
 """
 

@@ -32,23 +32,45 @@ class Lora:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """One way to make pictures. `base` is a diffusers folder, `adapter` an IP-Adapter file.
+    """One way to make pictures. The paths of public models are filled in by `resolve_files`.
 
-    `structure` says how the photo's structure is preserved: `none` is plain img2img (strength alone), `source_latents`
-    concatenates the photo's latents to the noisy ones, `controlnet` derives an image of kind `control` from the photo,
-    `reference` shows the photo to the model beside its drawing. `balance` are rising points of the dial, (position in [0,
-    1], knobs). `autocast` is `bfloat16` if pictures may be computed in it (on processors that are fast at it), or empty.
-
-    Public models: `parts` maps a role of `ROLES` to a part of the weights manifest; the paths are filled in by
-    `resolve_files`. `adapter_kind` says how the model is conditioned on the person, `none` if by the photo alone.
-    `recognizer` is the one whose embedding the adapter was trained with, empty if there is none;
-    `embedding` says whether that was normalized or raw. `adapter_lora` is the weight of the LoRA inside the adapter's file.
-    `min_steps` is the smallest number of denoising steps that a distilled model supports.
-    `thresholds` is `photo` for a recipe that was never calibrated. `prompts` says which of a style's texts the model
-    understands: `short`, `rich`, or an `instruction` for models that edit photos by instruction. `sizes` are
-    the sides that its decoder can draw beside `resolution`. `memory` is the GiB that the tiers full, offload and sequential
-    need. `judge` is the folder inside `base` of the style judge for this model; if empty, styles are judged by the
-    calibration alone.
+    Args:
+        name: Its name on the command line.
+        title: Its name on pages.
+        base: A diffusers folder.
+        adapter: An IP-Adapter file.
+        structure: How the photo's structure is preserved. `none` is plain img2img (strength alone), `source_latents`
+            concatenates the photo's latents to the noisy ones, `controlnet` derives an image from the photo, `reference` shows
+            the photo to the model beside its drawing.
+        recognizer: The one whose embedding the adapter was trained with; empty if there is none.
+        resolution: The side of a portrait in pixels, unless another is requested.
+        autocast: `bfloat16` if pictures may be computed in it; by default those of public models are, on a CPU that is fast at it.
+        negative_prompt: The negative prompt, unless another is given.
+        styles: The names of its styles.
+        balance: Rising points of the dial, (position in [0, 1], knobs).
+        licenses: The license of every part.
+        family: A key of `FAMILIES`.
+        adapter_kind: How the model is conditioned on the person; `none` if by the photo alone.
+        adapter_lora: The weight of the LoRA inside the adapter's file.
+        embedding: Whether the adapter was trained on embeddings of unit length (`unit`) or as the network gives them (`raw`).
+        control: The kind of image that a ControlNet sees.
+        scheduler: The sampler's name; empty for the base's own.
+        timestep_spacing: How the sampler spaces its steps; empty for the base's own way.
+        min_steps: The smallest number of denoising steps that a distilled model supports.
+        thresholds: `photo` for a recipe that was never calibrated.
+        prompts: Which of a style's texts the model understands: `short`, `rich`, or an `instruction` for models that edit
+            photos by instruction.
+        memory: The GiB that the tiers full, offload and sequential need; empty for `mini`.
+        parts: Role, one of `recipes.schema.ROLES` -> part of the weights manifest.
+        loras: The LoRAs that are loaded with it.
+        sizes: The sides that its decoder can draw beside `resolution`.
+        judge: The folder inside `base` of the style judge for this model; if empty, styles are judged by the calibration alone.
+        vae: The VAE, if it is not that of `base`.
+        image_encoder: The CLIP image encoder, for adapters that see the face itself.
+        controlnet: The ControlNet's file.
+        recognizer_file: The file of `recognizer`, if it is one of `parts`.
+        single_file: A checkpoint of all networks, or of the denoising one, to use instead of those of `base`.
+        digests: File -> SHA-256 of the verified parts.
     """
 
     name: str

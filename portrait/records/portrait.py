@@ -245,7 +245,11 @@ class SwappedRecord(_Record):
 
 
 class CampaignInfo(_Record):
-    """The job of a campaign that a portrait belongs to; `round` counts the retries, `swapped` is the verdict of the whole run."""
+    """The job of a campaign that a portrait belongs to.
+
+    `round` counts the retries.
+    `swapped` is set at the end of the whole run, if the portrait resembles another person of the campaign more.
+    """
 
     key: str
     subject: str
