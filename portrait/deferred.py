@@ -70,5 +70,5 @@ def deferred(*packages: str) -> Iterator[None]:
         yield
     finally:
         sys.meta_path.remove(finder)
-        for name in [name for name in sys.modules if finder.defers(name)]:
-            del sys.modules[name]
+        for name in filter(finder.defers, list(sys.modules)):  # a copy: other threads may import other packages
+            sys.modules.pop(name, None)

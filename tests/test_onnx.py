@@ -20,16 +20,18 @@ from diffusers import DDIMScheduler
 
 from portrait.errors import BrokenModelError, MemoryLimitError, WeightsCorruptError, WeightsMissingError
 from portrait.generate.diffusion import DiffusionGenerator
+from portrait.generate.families.mini.family import Mini
 from portrait.generate.families.mini.generator import Conditions, MiniGenerator
 from portrait.generate.families.mini.sampling import Ddim, randn
 from portrait.generate.framing import Framed, frame_portrait
-from portrait.generate.load import load_generator
+from portrait.generate.load import has_graphs, load_generator
 from portrait.generate.matte import SIDE
 from portrait.generate.onnx_network import OnnxNetwork, read_weights
 from portrait.hub.files import GRAPHS, mini_folder
 from portrait.images import Photo
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe
+from portrait.recipes.recipe import Lora
 from portrait.records import Embedding, Preview, RgbImage
 
 pytestmark = pytest.mark.weights
@@ -71,6 +73,53 @@ def test_the_steps_are_those_of_diffusers(steps: int) -> None:
         np.testing.assert_allclose(clean, expected.pred_original_sample.numpy(), rtol=0, atol=1e-5)
         assert after.dtype == clean.dtype == np.float32
         sample = after
+
+
+def test_there_are_as_many_times_as_steps_from_the_noisiest_on() -> None:
+    schedule = Ddim(CONFIG)
+    for steps in range(1, 1001):  # for 61 rounding would add one
+        times = schedule.times(steps)
+        assert len(times) == steps
+        assert times[0] == 999
+        assert min(times) >= 0
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"scheduler": "Euler"},
+        {"timestep_spacing": "leading"},
+        {"loras": (Lora(weight=1.0, path=Path("style.safetensors")),)},
+        {"resolution": 768},
+        {"adapter": Path("adapter.bin")},
+        {"vae": Path("vae")},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_a_recipe_that_changes_what_was_traced_has_no_graphs(changed: dict[str, Any]) -> None:
+    assert has_graphs(RECIPE)
+    assert not has_graphs(replace(RECIPE, **changed))
+
+
+def test_memory_that_runs_out_is_named_whoever_notices_it(
+    mini: AttemptLoop, astronaut: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise MemoryError("Unable to allocate 1.00 GiB for an array")
+
+    monkeypatch.setattr("portrait.generate.families.mini.generator.as_planes", full)
+    mini.generator.clear_cache()
+    with pytest.raises(MemoryLimitError, match="close other programs"):
+        mini.generator.prepare(astronaut.pixels, Embedding(np.ones(512, np.float32)), "oil style")
+
+
+def test_in_torch_all_of_mini_stays_on_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiers = []
+    monkeypatch.setattr("portrait.generate.memory.place", lambda pipe, tier, device: tiers.append(tier))
+    family = object.__new__(Mini)
+    family.pipe, family._image_encoder = None, None
+    family.place("offload", torch.device("cpu"))
+    assert tiers == ["full"]
 
 
 def test_another_schedule_is_refused(tmp_path: Path) -> None:

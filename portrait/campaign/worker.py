@@ -107,18 +107,20 @@ class Drawn:
         """Encode the portrait and measure its look; an error becomes the item's failure."""
         portrait = self.portrait
         try:
-            before = thumbnail(portrait.before, MAX_BEFORE_SIDE)
             return WorkResult(
                 item=self.item,
                 record=portrait.record,
                 encoded=encode_portrait(portrait.pixels, self.item.settings.format, portrait.record),
-                before=encode_picture(before, "jpg", quality=88) if self.is_first else b"",
+                before=self._before() if self.is_first else b"",
                 look=appearance_features(portrait.picture),
                 embeddings=portrait.embeddings,
                 identity=self.identity,
             )
         except Exception as error:
             return _failed(self.item, error, identity=self.identity)
+
+    def _before(self) -> bytes:
+        return encode_picture(thumbnail(self.portrait.before, MAX_BEFORE_SIDE), "jpg", quality=88)
 
 
 class Worker:

@@ -47,11 +47,14 @@ class Cache(Generic[T]):
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return the cached result for a key, or call `make`."""
-        if key not in self._results:
-            if len(self._results) >= self._size:
-                self._results.pop(next(iter(self._results)))
-            self._results[key] = make()
-        return self._results[key]
+        try:
+            return self._results[key]
+        except KeyError:
+            result = make()
+        if len(self._results) >= self._size:
+            self._results.pop(next(iter(self._results), None), None)
+        self._results[key] = result
+        return result
 
     def clear(self) -> None:
         """Forget all results."""

@@ -112,7 +112,7 @@ def place(pipe: Any, tier: str, device: torch.device) -> None:
     """Put a diffusers pipeline on the device as a tier says; may be called again with a smaller tier."""
     if device.type == "cpu":
         return
-    if tier == "full" or not hasattr(pipe, "enable_model_cpu_offload"):  # mini's is small, and is never offloaded
+    if tier == "full":
         pipe.to(device)
         return
     pipe.remove_all_hooks()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,21 @@ class OnnxNetwork:
         return outputs
 
 
+OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory")
+"""What onnxruntime's errors say if memory ran out, of any compiler's standard library."""
+
+
 def raise_if_oom(error: Exception) -> None:
     """Raises MemoryLimitError if an error of onnxruntime or numpy means that memory ran out."""
-    if isinstance(error, MemoryError) or any(sign in str(error) for sign in ("bad_alloc", "Failed to allocate memory")):
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
         raise MemoryLimitError(f"out of memory ({one_line(error)}); close other programs") from None
+
+
+@contextmanager
+def oom_is_memory_limit() -> Iterator[None]:
+    """Within the block, a MemoryError of numpy becomes a MemoryLimitError."""
+    try:
+        yield
+    except MemoryError as error:
+        raise_if_oom(error)
+        raise

@@ -36,6 +36,10 @@ class Mini(StableDiffusion):
         super().clear_cache()
         self._surroundings.clear()
 
+    def place(self, tier: str, device: torch.device) -> None:
+        """Put all networks on the device, whatever the tier: they are small, and the VAE is called in parts."""
+        super().place("full", device)
+
     def _load_pipeline(self, recipe: Recipe, weights: torch.dtype) -> Any:
         return load_pipeline(recipe, weights, NETWORKS)
 

@@ -29,7 +29,7 @@ from portrait.generate.families.mini.sampling import PHOTO_NOISE, Ddim, randn
 from portrait.generate.families.mini.surroundings import Surroundings
 from portrait.generate.families.mini.tokenizer import PromptTokenizer
 from portrait.generate.inputs import MAX_PROMPTS, Cache, as_planes, at_side
-from portrait.generate.onnx_network import OnnxNetwork, raise_if_oom, read_weights
+from portrait.generate.onnx_network import OnnxNetwork, oom_is_memory_limit, read_weights
 from portrait.generate.prompts import prompt_warnings
 from portrait.hub.files import GRAPHS, sha256_of, verify_manifest
 from portrait.images import pixels_sha256
@@ -78,7 +78,8 @@ class MiniGenerator:
         verify_manifest(base, GRAPHS)
         self.digests = verify_manifest(base)
         adapter = read_weights(recipe.adapter)
-        if not recipe.adapter.is_relative_to(base):
+        inside = recipe.adapter.is_relative_to(base) and recipe.adapter.relative_to(base).as_posix() in self.digests
+        if not inside:
             self.digests[recipe.adapter.name] = sha256_of(recipe.adapter)
         try:
             self._tokenizer = PromptTokenizer(base / "tokenizer")
@@ -99,6 +100,7 @@ class MiniGenerator:
     def _network(self, name: str, weights: dict[str, Array]) -> OnnxNetwork:
         return OnnxNetwork(self.recipe.base / GRAPHS / f"{name}.onnx", weights, self.threads)
 
+    @oom_is_memory_limit()
     def prepare(
         self,
         image: RgbImage,
@@ -131,6 +133,7 @@ class MiniGenerator:
         """Sentences about parts of these prompts that are not used."""
         return tuple(prompt_warnings([self._tokenizer], prompt, negative_prompt or self.recipe.negative_prompt))
 
+    @oom_is_memory_limit()
     def generate(
         self,
         conditions: Conditions,
@@ -141,14 +144,10 @@ class MiniGenerator:
     ) -> list[RgbImage]:
         """Make one picture per seed, one after the other; see `DiffusionGenerator.generate`."""
         check_knobs(self.recipe, knobs)
-        try:
-            return [
-                self._draw(conditions, knobs, seed, part_of(on_step, number, len(seeds)), None if number else preview)
-                for number, seed in enumerate(seeds)
-            ]
-        except MemoryError as error:
-            raise_if_oom(error)
-            raise
+        return [
+            self._draw(conditions, knobs, seed, part_of(on_step, number, len(seeds)), None if number else preview)
+            for number, seed in enumerate(seeds)
+        ]
 
     def _draw(
         self, conditions: Conditions, knobs: Knobs, seed: int, on_step: Report, preview: Preview | None
@@ -196,6 +195,7 @@ class MiniGenerator:
         """Whether classifier-free guidance is used."""
         return knobs.guidance_scale > 1
 
+    @oom_is_memory_limit()
     def reconstruct(self, image: RgbImage) -> RgbImage:
         """Pass the photo through the autoencoder alone, (S, S, 3) uint8: a copy without any style."""
         photo = as_planes(image)

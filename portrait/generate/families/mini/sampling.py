@@ -75,7 +75,7 @@ class Ddim:
 
     def times(self, steps: int) -> list[int]:
         """The times at which the network is asked, the noisiest first."""
-        return [round(float(time)) - 1 for time in np.arange(self._count, 0, -self._count / steps)]
+        return [round(float(time)) - 1 for time in np.arange(self._count, 0, -self._count / steps)[:steps]]
 
     def noised(self, clean: Array, noise: Array, time: int) -> Array:
         """Add noise to clean latents, as much as there is at a time."""
