@@ -57,6 +57,14 @@ def test_help_loads_nothing_but_the_standard_library_and_numpy(command: list[str
     assert len(loaded) < 300, len(loaded)
 
 
+def test_fetching_weights_loads_no_library_for_pictures() -> None:
+    """An image for a server is built in steps; the one that fetches weights may lack what OpenCV and Pillow link to."""
+    code = "import sys, portrait.cli.weights; print(*{name.partition('.')[0] for name in sys.modules})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "portrait" in result.stdout.split()
+    assert not {"cv2", "PIL", "pillow_heif", "onnxruntime", "torch"} & set(result.stdout.split())
+
+
 def test_help_teaches_by_example() -> None:
     parser = build_parser()
     text = parser.format_help()

@@ -19,8 +19,9 @@ import rich.console
 from PIL import Image
 
 from portrait.cli import console
-from portrait.cli.console import Console, interrupted_by
+from portrait.cli.console import Console
 from portrait.cli.main import build_parser, log_to_stderr, main
+from portrait.cli.signals import interrupted_by
 from portrait.errors import BrokenModelError
 from portrait.images import read_photo, write_picture
 from portrait.loop.attempt_loop import AttemptLoop

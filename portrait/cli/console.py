@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +13,11 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from portrait.cli.terminal import printable, printable_lines, say
+from portrait.cli.terminal import printable, printable_lines
 from portrait.errors import PortraitError
 from portrait.faces.identity import photo_notes
 from portrait.judge.verdict import describe_reason
 from portrait.loop.types import Subject
-from portrait.recipes.licensing import TRAINING_NOTES
 from portrait.records.calibration import CalibrationTable, GateRate
 from portrait.records.curves import StyleCurves
 from portrait.records.portrait import FailedInput, FailureRecord, LicenseLink, PortraitRecord
@@ -40,31 +37,6 @@ def failure_record(
         recipe=recipe,
         licenses=tuple(licenses),
     )
-
-
-def print_licenses(chain: Sequence[LicenseLink]) -> None:
-    """Print a recipe's chain of licenses, one per line, with what is known about the training photos of face models."""
-    for link in chain:
-        note = f" (note: {TRAINING_NOTES[link.part]})" if link.part in TRAINING_NOTES else ""
-        say(f"  {link.part}: {link.license}; commercial use: {link.commercial}{note}")
-
-
-@contextmanager
-def interrupted_by(*names: str) -> Iterator[None]:
-    """Let these signals end the block like Ctrl-C, so that finished work is kept and reported; if ignored, they stay so."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set a handler
-        yield
-        return
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]  # Windows has no SIGHUP
-    before = {number: signal.getsignal(number) for number in numbers}  # a library, such as Ray, may have set its own
-    heeded = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
-    for number in heeded:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in heeded.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 class Console:

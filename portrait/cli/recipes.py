@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from portrait.cli.console import print_licenses
+from portrait.cli.licenses import print_licenses
 from portrait.cli.terminal import say
 from portrait.errors import SettingsError
 from portrait.files import write_new

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from portrait.cli.console import Console, failure_record, interrupted_by
+from portrait.cli.console import Console, failure_record
 from portrait.cli.parsers.portraits import DEMO_DEFAULTS
+from portrait.cli.signals import interrupted_by
 from portrait.cli.signing import signer_of
 from portrait.cli.terminal import complain, say
 from portrait.errors import PortraitError, SettingsError, WeightsError

@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from portrait.campaign.lock import exclusive_lock
-from portrait.cli.console import Console, failure_record, interrupted_by
+from portrait.cli.console import Console, failure_record
 from portrait.cli.inbox import Inbox, Journal
+from portrait.cli.signals import interrupted_by
 from portrait.cli.signing import signer_of
 from portrait.cli.stylize import Batch, check_files, checked_styles
 from portrait.cli.terminal import complain, say

@@ -20,7 +20,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from portrait.cli.console import interrupted_by, print_licenses
+from portrait.cli.licenses import print_licenses
+from portrait.cli.signals import interrupted_by
 from portrait.cli.terminal import say
 from portrait.errors import PortraitError
 from portrait.hub.download import fetch
