@@ -306,7 +306,11 @@ def test_the_graphs_are_those_of_the_networks_whatever_their_weights(exporter: M
         fresh = read_graph(folder, name)
         for part in ("input", "output", "initializer"):
             assert getattr(fresh, part) == getattr(graph, part), (name, part)
-        assert [node.op_type for node in fresh.node] == [node.op_type for node in graph.node]
+        nodes, expected = (
+            [(node.op_type, list(node.attribute), list(node.input), list(node.output)) for node in some.node]
+            for some in (fresh, graph)
+        )
+        assert nodes == expected, name
         assert all(len(tensor.raw_data) < 1000 for tensor in graph.initializer)
 
 

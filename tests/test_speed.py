@@ -160,6 +160,23 @@ def test_a_deferred_import_loads_when_it_is_used(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
+    ("line", "is_fast"),
+    [
+        ("flags : fpu avx2 avx512f avx512_bf16", True),
+        ("flags : fpu avx2 avx512f", False),
+        ("Features : fp asimd bf16 i8mm", True),
+        ("Features : fp asimd", False),
+    ],
+)
+def test_instructions_for_bfloat16_are_found_on_x86_and_arm(
+    line: str, is_fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    monkeypatch.setattr(Path, "read_text", lambda *args: f"processor : 0\n{line}\n")
+    assert precision.has_bfloat16() is is_fast
+
+
+@pytest.mark.parametrize(
     ("flags", "limit", "chosen"),
     [
         ("(avx2 avx512f avx512_bf16)", None, "bfloat16"),

@@ -13,9 +13,10 @@ import torch
 from portrait.recipes.recipe import Recipe
 
 _TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_BFLOAT16 = ("avx512_bf16", "amx_bf16")
+_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")
 _FLAGS = ("avx2", "avx512f", *_BFLOAT16)
-"""CPU features that decide how fast each type is, as Linux names them; without the last two bfloat16 is emulated, slowly."""
+"""CPU features that decide how fast each type is, as Linux names them; without one of the last three, of which `bf16` is that of
+ARM, bfloat16 is emulated, slowly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
         about = {key.strip(): value.strip() for key, colon, value in (line.partition(":") for line in lines) if colon}
         name = about.get("model name", name)
-        flags = " ".join(flag for flag in _FLAGS if flag in about.get("flags", "").split())
+        features = (about.get("flags") or about.get("Features") or "").split()  # x86 or ARM
+        flags = " ".join(flag for flag in _FLAGS if flag in features)
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
     return " ".join(part for part in (name, f"({flags})" if flags else "", f"at most {limit}" if limit else "") if part)
