@@ -10,7 +10,7 @@ from posixpath import commonpath
 from typing import Any
 
 from portrait.errors import WeightsMissingError
-from portrait.hub.files import verify_manifest
+from portrait.hub.files import sha256_of, verify_manifest
 from portrait.hub.manifest import find_part
 from portrait.hub.store import part_folder
 from portrait.recipes.load import load_recipe, recipe_names
@@ -62,3 +62,16 @@ def _entry_point(folder: Path, part: str) -> Path:
     if len(files) == 1:
         return folder / files[0]
     return folder / commonpath([str(PurePosixPath(path).parent) for path in files])
+
+
+def _adapter_name(recipe: Recipe) -> str:
+    """The adapter's path within the recipe's base folder; just its name if it is elsewhere."""
+    if recipe.adapter.is_relative_to(recipe.base):
+        return recipe.adapter.relative_to(recipe.base).as_posix()
+    return recipe.adapter.name
+
+
+def adapter_digest(recipe: Recipe, listed: Mapping[str, str]) -> dict[str, str]:
+    """The SHA-256 of an adapter that is not in the manifest."""
+    name = _adapter_name(recipe)
+    return {} if "adapter" in recipe.parts or name in listed else {name: sha256_of(recipe.adapter)}

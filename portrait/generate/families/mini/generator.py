@@ -31,9 +31,10 @@ from portrait.generate.families.mini.tokenizer import PromptTokenizer
 from portrait.generate.inputs import MAX_PROMPTS, Cache, as_planes, at_side
 from portrait.generate.onnx_network import OnnxNetwork, oom_is_memory_limit, read_weights
 from portrait.generate.prompts import prompt_warnings
-from portrait.hub.files import GRAPHS, sha256_of, verify_manifest
+from portrait.hub.files import GRAPHS, verify_manifest
 from portrait.images import pixels_sha256
 from portrait.paths import cpu_threads
+from portrait.recipes.locate import adapter_digest
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Face, Knobs, Preview, RgbImage
 
@@ -76,11 +77,9 @@ class MiniGenerator:
         self.threads = threads or cpu_threads()
         base = recipe.base
         verify_manifest(base, GRAPHS)
-        self.digests = verify_manifest(base)
+        listed = verify_manifest(base)
         adapter = read_weights(recipe.adapter)
-        inside = recipe.adapter.is_relative_to(base) and recipe.adapter.relative_to(base).as_posix() in self.digests
-        if not inside:
-            self.digests[recipe.adapter.name] = sha256_of(recipe.adapter)
+        self.digests = listed | adapter_digest(recipe, listed)
         try:
             self._tokenizer = PromptTokenizer(base / "tokenizer")
             self._scaling = float(json.loads((base / "vae" / "config.json").read_text("utf-8"))["scaling_factor"])

@@ -27,7 +27,6 @@ from portrait.generate.families.loading import (
 from portrait.generate.families.stable_diffusion.adapters import adapter_inputs, identity_adapter, load_adapter
 from portrait.generate.families.stable_diffusion.identity_net import IdentityNet
 from portrait.generate.families.stable_diffusion.load import (
-    adapter_digest,
     load_image_encoder,
     load_pipeline,
     set_up,
@@ -38,6 +37,7 @@ from portrait.generate.preview import clean_estimates, step_callback
 from portrait.generate.prompts import prompt_warnings
 from portrait.hub.files import verify_manifest
 from portrait.images import pixels_sha256
+from portrait.recipes.locate import adapter_digest
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Face, Knobs, RgbImage
 

@@ -13,7 +13,6 @@ from diffusers.image_processor import VaeImageProcessor
 
 from portrait.generate.families.stable_diffusion.identity_net import IdentityNet
 from portrait.generate.families.stable_diffusion.pipelines import pipeline_class, recipe_scheduler
-from portrait.hub.files import sha256_of
 from portrait.recipes.recipe import Recipe
 
 NETWORKS = {network.__name__: network for network in (UNet2DConditionModel, AutoencoderKL, AutoencoderTiny)}
@@ -106,16 +105,3 @@ def set_up(pipe: Any, recipe: Recipe) -> None:
 def _sum_by_group(norm: torch.nn.GroupNorm, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     """Avoid channels last in group norms: on the CPU torch would sum a group in one part per thread, and round differently."""
     return tuple(x.contiguous() if x.device.type == "cpu" else x for x in inputs)
-
-
-def _adapter_name(recipe: Recipe) -> str:
-    """The adapter's path within the recipe's base folder; just its name if it is elsewhere."""
-    if recipe.adapter.is_relative_to(recipe.base):
-        return recipe.adapter.relative_to(recipe.base).as_posix()
-    return recipe.adapter.name
-
-
-def adapter_digest(recipe: Recipe, listed: Mapping[str, str]) -> dict[str, str]:
-    """The SHA-256 of an adapter that is not in the manifest."""
-    name = _adapter_name(recipe)
-    return {} if "adapter" in recipe.parts or name in listed else {name: sha256_of(recipe.adapter)}
