@@ -106,6 +106,7 @@ class FakeGenerator(PortraitGenerator):
     device = "cpu"
     tier = "full"
     dtype = "float32"
+    runtime = "torch"
     sampler = "Fake"
     max_batch_size = 1000
 

@@ -117,6 +117,23 @@ def test_a_record_replays_to_the_identical_picture(done: Path, capsys: pytest.Ca
         np.testing.assert_array_equal(again, read_photo(json.loads(path.read_text())["output"]).pixels)
 
 
+@pytest.mark.weights
+def test_a_record_names_its_runtime_and_graphs_and_replay_says_what_differs(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = records(done)[0]
+    assert record["runtime"] == "onnxruntime"
+    assert "onnx/unet.onnx" in record["weights"]
+    assert record["versions"]["numpy"] == np.__version__
+    del record["runtime"]  # as written before mini ran in onnxruntime
+    del record["versions"]["numpy"]
+    record["picture"]["pixels_sha256"] = "0" * 64
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(json.dumps(record))
+    assert main(["replay", str(earlier), "--files", str(done)]) == 1
+    assert "not identical (runtime torch then, onnxruntime now)" in capsys.readouterr().out
+
+
 def test_replay_refuses_another_photo_other_weights_and_what_is_no_record(
     done: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

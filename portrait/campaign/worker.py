@@ -157,6 +157,7 @@ class Worker:
             environment={
                 "threads": generator.threads,
                 "dtype": generator.dtype,
+                "runtime": generator.runtime,
                 "machine": platform.machine(),
                 "versions": library_versions(),
             },

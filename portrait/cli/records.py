@@ -80,7 +80,7 @@ def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
     elif same:
         say(f"identical, pixel for pixel: {output}")
     else:
-        say(f"not identical ({_other_versions(record) or 'same versions: another processor?'}): {output}")
+        say(f"not identical ({_differences(record, loop) or 'same versions: another processor?'}): {output}")
     return 0 if same else 1
 
 
@@ -101,9 +101,13 @@ def _reference_photos(places: _Places, files: list[Path], record: PortraitRecord
     return [_same_photo(file, reference.sha256) for file, reference in zip(paths, references, strict=True)]
 
 
-def _other_versions(record: PortraitRecord) -> str:
-    then = record.versions
-    return ", ".join(f"{k} {then.get(k)} then, {v} now" for k, v in library_versions().items() if then.get(k) != v)
+def _differences(record: PortraitRecord, loop: AttemptLoop) -> str:
+    """What the picture was made with then and is made with now, as far as it differs."""
+    then = {"runtime": record.runtime, **record.versions}
+    now = {"runtime": loop.generator.runtime, **library_versions()}
+    return ", ".join(
+        f"{name} {then[name]} then, {now[name]} now" for name in now if then.get(name, now[name]) != now[name]
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,8 @@ class DiffusionGenerator:
         MemoryLimitError: memory ran out while the model was loaded.
     """
 
+    runtime = "torch"
+
     def __init__(
         self,
         recipe: Recipe,

@@ -32,7 +32,7 @@ from portrait.records.portrait import (
 from portrait.settings import Settings
 
 _LIBRARIES = (
-    "torch", "diffusers", "transformers", "insightface", "onnxruntime", "dlib-bin", "opencv-python", "Pillow",
+    "torch", "diffusers", "transformers", "insightface", "onnxruntime", "dlib-bin", "numpy", "opencv-python", "Pillow",
 )  # fmt: skip
 
 
@@ -88,6 +88,7 @@ def portrait_record(
         device=str(generator.device),
         memory_tier=generator.tier,
         dtype=generator.dtype,
+        runtime=generator.runtime,
         sampler=generator.sampler,
         versions=library_versions(),
         policy=policy,

@@ -25,7 +25,8 @@ class PortraitGenerator(Protocol):
     By default `generate.families.mini.generator.MiniGenerator`; for public models, and `mini` in torch,
     `generate.diffusion.DiffusionGenerator`.
 
-    `str(device)` is cpu, cuda or the like; `tier` is one of `generate.memory`, smaller after memory ran out.
+    `str(device)` is cpu, cuda or the like; `tier` is one of `generate.memory`, smaller after memory ran out;
+    `runtime` is torch or onnxruntime.
     """
 
     digests: dict[str, str]
@@ -33,6 +34,7 @@ class PortraitGenerator(Protocol):
     device: Any
     tier: str
     dtype: str
+    runtime: str
     sampler: str
     max_batch_size: int
 

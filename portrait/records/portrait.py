@@ -40,6 +40,11 @@ def _absent(value: object) -> bool:
     return value is None or value in ("", (), {})
 
 
+def _is_torch(runtime: str) -> bool:
+    """Whether a key is left out of the JSON because torch is what is meant without it."""
+    return runtime == "torch"
+
+
 def _known_settings(value: object) -> object:
     """Drop the settings of later versions."""
     return {key: value[key] for key in value if key in RULES} if isinstance(value, dict) else value
@@ -329,6 +334,8 @@ class PortraitRecord(_AnyRecord):
     device: str
     memory_tier: str
     dtype: str
+    runtime: str = Field(default="torch", exclude_if=_is_torch)
+    """torch or onnxruntime; older records, all made in torch, have no such key."""
     sampler: str
     versions: dict[str, str]
     policy: PolicyRecord

@@ -59,7 +59,7 @@ def _lines(record: PortraitRecord, *, verbose: bool) -> list[str]:
         "",
         _ending(record.policy),
         "",
-        f"Made on {record.device}, memory tier {record.memory_tier}, in {record.dtype} by {record.sampler}.",
+        f"Made on {record.device}, memory tier {record.memory_tier}, in {record.dtype} by {record.sampler} in {record.runtime}.",
         _detectors(record),
         "",
         chain_in_words(record.recipe, record.licenses),

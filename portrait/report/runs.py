@@ -175,6 +175,7 @@ def portrait_conditions(record: PortraitRecord) -> dict[str, str]:
     conditions = {
         "device": record.device,
         "dtype": record.dtype,
+        "runtime": record.runtime,
         "judges": " + ".join(record.thresholds),
         "curves": record.policy.prior,
     }

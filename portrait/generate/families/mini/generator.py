@@ -69,17 +69,16 @@ class MiniGenerator:
         MemoryLimitError: memory ran out.
     """
 
-    device, tier, dtype, sampler = "cpu", "full", "float32", "DDIM"
+    device, tier, dtype, runtime, sampler = "cpu", "full", "float32", "onnxruntime", "DDIM"
     max_batch_size = 1000
 
     def __init__(self, recipe: Recipe, *, threads: int | None = None) -> None:
         self.recipe = recipe
         self.threads = threads or cpu_threads()
         base = recipe.base
-        verify_manifest(base, GRAPHS)
-        listed = verify_manifest(base)
+        graphs, listed = verify_manifest(base, GRAPHS), verify_manifest(base)
         adapter = read_weights(recipe.adapter)
-        self.digests = listed | adapter_digest(recipe, listed)
+        self.digests = graphs | listed | adapter_digest(recipe, listed)
         try:
             self._tokenizer = PromptTokenizer(base / "tokenizer")
             self._scaling = float(json.loads((base / "vae" / "config.json").read_text("utf-8"))["scaling_factor"])
