@@ -487,7 +487,7 @@ def main() -> None:
         print(json.dumps(load(args.threads, args.dtype, beside=args.child.endswith("at once"))))
         return
     if args.child:
-        print(json.dumps(_in_this_process(args, [args.child])))
+        print(json.dumps(_in_this_process(args, args.child)))
         return
     results: dict[str, Any] = _machine() | {"threads": args.threads, "style": args.styles[0], "runs": [_run(args)]}
     shell = (args.photos[0], args.styles[0], args.threads, args.dtype, args.runs)
@@ -497,14 +497,14 @@ def main() -> None:
             if "cold" in args.parts:
                 beside["cold"] = cold(*shell)
             if "warm" in args.parts:
-                beside["warm"] = _in_a_process(args)
+                beside["warm"] = _in_a_process("warm")
         if beside:
             results[f"beside {count} busy processes" if count else "quiet"] = beside
             print(json.dumps({count: beside}), file=sys.stderr, flush=True)
     if "torch" in args.parts:
         rows = cold_in_turn(args.photos[0], args.styles[0], args.threads, ("auto", "bfloat16"), args.runs)
         results["torch"] = {"onnxruntime": rows["auto"], "torch": rows["bfloat16"]}
-    results |= _in_this_process(args, [part for part in args.parts if part not in ("cold", "warm", "torch")])
+    results |= {part: _in_a_process(part) for part in args.parts if part not in ("cold", "warm", "torch")}
     if args.output is None:
         print(json.dumps(results, indent=1))
     else:
@@ -534,26 +534,21 @@ def joined(before: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _in_a_process(args: argparse.Namespace) -> dict[str, Any]:
-    """The part `warm` in its own process, with fresh threads."""
-    command = [sys.executable, __file__, "--child", "warm", "--threads", str(args.threads), "--runs", str(args.runs)]
-    command += ["--photos", str(args.photos[0]), "--styles", args.styles[0], "--dtype", args.dtype]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+def _in_a_process(part: str) -> dict[str, Any]:
+    """A part in its own process, with fresh threads, and without what other parts have loaded."""
+    command = [sys.executable, *sys.argv, "--child", part]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     measured: dict[str, Any] = json.loads(answer.stdout)
     return measured
 
 
-def _in_this_process(args: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
+def _in_this_process(args: argparse.Namespace, part: str) -> dict[str, Any]:
+    if part == "accepted":
+        return accepted(args.people, args.styles, args.threads, args.dtype)
+    if part == "campaign":
+        return campaign(args.people, args.threads, args.dtype, args.jobs)
     measures = {"warm": warm, "diffusers": against_diffusers, "at-once": at_once, "batches": batches}
-    results: dict[str, Any] = {}
-    if set(parts) & measures.keys():
-        warmed = Warm(args.photos[0], args.styles[0], args.threads, args.dtype)
-        results = {part: measures[part](warmed, args.runs) for part in parts if part in measures}
-    if "accepted" in parts:
-        results["accepted"] = accepted(args.people, args.styles, args.threads, args.dtype)
-    if "campaign" in parts:
-        results["campaign"] = campaign(args.people, args.threads, args.dtype, args.jobs)
-    return results["warm"] if args.child else results
+    return measures[part](Warm(args.photos[0], args.styles[0], args.threads, args.dtype), args.runs)
 
 
 def _machine() -> dict[str, Any]:
