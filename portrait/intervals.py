@@ -296,8 +296,9 @@ def _shrunken_correlation(residuals: NDArray[np.float64]) -> NDArray[np.float64]
 
 
 def _root(correlation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The symmetric root: signs and order of the eigenvectors differ between processors, and draws with them would too."""
     values, vectors = np.linalg.eigh(correlation)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
+    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
 
 
 def _smallest_tails(
