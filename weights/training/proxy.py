@@ -28,6 +28,9 @@ def from_afar(maps: Tensor, values: Tensor) -> Tensor:
         return values[:, start : start + 3].view(-1, 3, 1, 1)
 
     picture = coarse("paper")
+    facet = use("facet") * (20 * (coarse("facet") - 0.5)).sigmoid()
+    painted = 1 - (1 - use("stroke") * coarse("stroke")).prod(1, keepdim=True) * (1 - facet)
+    picture = picture + painted * (coarse("color") - picture)
     outlines = F.pixel_shuffle(maps[:, SLICES["shape"]], 2)
     glazes = coarse("glaze")
     transparent = (12 * (value("multiply") - 0.5)).sigmoid()
@@ -37,9 +40,6 @@ def from_afar(maps: Tensor, values: Tensor) -> Tensor:
         glazed = picture * tint.pow(coverage)
         covered = picture + coverage * (tint - picture)
         picture = transparent * glazed + (1 - transparent) * covered
-    facet = use("facet") * (20 * (coarse("facet") - 0.5)).sigmoid()
-    painted = 1 - (1 - use("stroke") * coarse("stroke")).prod(1, keepdim=True) * (1 - facet)
-    picture = picture + painted * (coarse("color") - picture)
     hatched = 1 - (1 - 0.5 * use("hatch") * coarse("hatch")).prod(1, keepdim=True)
     cut = use("groove") * (8 * (coarse("groove") - 0.5)).sigmoid()
     grain = use("grain") * coarse("grain") * value("grain_dark")

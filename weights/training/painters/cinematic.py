@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from painters.common import channels, feature_lines, planes
+from painters.common import channels, evenness, feature_lines, planes
 from painters.palettes import palette
 from painters.scene import SIZE, Scene, blur, from_lab, smoothstep, to_lab
 from portrait.generate.families.mini.marks.layout import Marks, pack
@@ -36,26 +36,27 @@ def paint(scene: Scene, coarse: float, name: str = "amber", cells: int = 128) ->
     back = 0.10 * to_lab(scene.background(46)) + 0.90 * ((1 - spread) * room + spread * glow_color)
     back[..., 0] *= 0.9
     mixed = from_lab((color * figure[..., None] + back * (1 - figure[..., None])).astype(np.float32))
-    detail = scene.detail(coarse)
+    face = blur(scene.face, 3)
+    near = np.clip(blur(scene.features, 2), 0, 1)
+    even, fairly_even = (evenness(mixed, reach * (1 + 0.7 * coarse)) for reach in (16.0, 7.0))
     inner = smoothstep(blur(scene.matte, 5), 0.7, 0.97)
+    large = np.maximum(even * inner * (1 - face * (1 - 0.7 * coarse)), 1 - blur(figure, 10))
+    middle = np.clip(0.9 * inner * (0.3 + 0.7 * fairly_even) - 0.7 * near * (1 - 0.6 * coarse), 0, 1)
+    small = np.clip(1.2 * near + 0.9 * (1 - fairly_even) * figure + 0.6 * face * (1 - coarse), 0, 1)
     maps = {
         "paper": planes(np.clip(blur(mixed, 2.0), 0, 1)),
         "color": planes(mixed),
-        "direction": scene.direction(4.0 + 4 * coarse),
-        "stroke": np.stack([
-            np.clip(0.9 - figure, 0, 1),
-            np.clip(0.95 * inner - 0.5 * blur(scene.face, 3) * (1 - coarse), 0, 1) * (0.4 + 0.6 * coarse),
-            np.clip(0.9 * blur(scene.face, 3) + 0.3 * inner - 0.25 * coarse, 0, 1),
-        ]),
-        "line": 0.62 * feature_lines(scene, coarse),
-        "detail": detail,
-    }  # fmt: skip
+        "direction": scene.direction(7.0 + 4 * coarse),
+        "stroke": np.stack([large, middle, small]),
+        "line": 0.8 * feature_lines(scene, coarse),
+        "detail": scene.detail(coarse),
+    }
     values = {
-        "bristle": 0.14 + 0.16 * coarse,
-        "relief": 0.08 + 0.1 * coarse,
-        "length": 0.45,
-        "width": 0.02 + 0.6 * coarse,
-        "line_dark": 0.6,
+        "bristle": 0.3 + 0.2 * coarse,
+        "relief": 0.12 + 0.2 * coarse,
+        "length": 0.5,
+        "width": 0.05 + 0.6 * coarse,
+        "line_dark": 0.62,
         "tooth": 0.7,
         **channels("ink", np.array([0.05, 0.04, 0.05], np.float32)),
     }

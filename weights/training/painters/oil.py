@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from painters.common import channels, feature_lines, freedom, planes
+from painters.common import channels, evenness, feature_lines, freedom, planes
 from painters.palettes import palette
 from painters.scene import SIZE, Scene, blur, from_lab, smoothstep, to_lab
 from portrait.generate.families.mini.marks.fields import smooth_noise
@@ -42,29 +42,29 @@ def graded(scene: Scene, coarse: float, name: str) -> np.ndarray:
 
 def paint(scene: Scene, coarse: float, name: str = "umber", cells: int = 128) -> Marks:
     color = graded(scene, coarse, name)
-    detail = scene.detail(coarse)
     figure = smoothstep(scene.matte, 0.3, 0.7)
-    edge = np.clip(4 * blur(figure, 2.5) * (1 - blur(figure, 2.5)), 0, 1)
-    large = np.clip(1.0 - 0.9 * blur(scene.face, 4) * (1 - 0.5 * coarse), 0, 1)
-    middle = np.clip(0.04 + 0.9 * figure + 0.4 * edge - 0.45 * scene.features * (1 - 0.6 * coarse), 0, 1)
+    face = blur(scene.face, 4)
+    near = np.clip(blur(scene.features, 2), 0, 1)
+    # Broad strokes where nothing changes, finer ones along every border, the finest at the features.
+    even, fairly_even = (evenness(color, reach * (1 + 0.7 * coarse)) for reach in (16.0, 7.0))
+    large = np.maximum(even * (1 - 0.9 * face * (1 - 0.5 * coarse)), 1 - blur(figure, 12))
+    middle = np.clip(0.1 + 0.9 * figure * (0.35 + 0.65 * fairly_even) - 0.7 * near * (1 - 0.6 * coarse), 0, 1)
     small = np.clip(
-        1.6 * np.maximum(detail, scene.features * (1.1 - 0.25 * coarse)) - 0.22 - 0.3 * coarse + 0.8 * edge,
-        0,
-        1,
+        1.2 * near + 0.9 * (1 - fairly_even) * blur(figure, 3) + 0.45 * face * (1 - coarse) - 0.2 * coarse, 0, 1
     )
     maps = {
         "paper": planes(np.clip(blur(color, 4), 0, 1)),
         "color": planes(color),
-        "direction": scene.direction(4.5 + 4 * coarse),
+        "direction": scene.direction(7.0 + 4 * coarse),
         "stroke": np.stack([large, middle, small]),
         "line": 0.8 * feature_lines(scene, coarse),
-        "detail": detail,
+        "detail": scene.detail(coarse),
     }
     values = {
-        "bristle": 0.55,
+        "bristle": 0.45,
         "relief": 0.45,
-        "length": 0.5,
-        "width": 0.12 + 0.6 * coarse,
+        "length": 0.55,
+        "width": 0.1 + 0.6 * coarse,
         "line_dark": 0.62,
         "line_rough": 0.25,
         "tooth": 0.2,

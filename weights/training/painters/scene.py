@@ -2,56 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from portrait.generate.families.mini.marks.fields import smooth_noise
+from portrait.generate.families.mini.sitter import (
+    BROWS,
+    JAW,
+    LIPS,
+    LOWER_LIDS,
+    LOWER_LIP,
+    MOUTH_BOTTOM,
+    MOUTH_TOP,
+    NOSE_BASE,
+    NOSTRILS,
+    SIZE,
+    UPPER_LIDS,
+    UPPER_LIP,
+    Picture,
+    Plane,
+    Sitter,
+    blur,
+    from_lab,
+    smoothstep,
+    to_lab,
+)
 
-Plane = NDArray[np.float32]
-Picture = NDArray[np.float32]
-
-SIZE = 512
-
-# Points of MediaPipe's face mesh; left and right as in the picture.
-OVAL = [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149,
-        150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109]  # fmt: skip
-JAW = [323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136, 172, 58, 132, 93]
-UPPER_LIDS = ([33, 246, 161, 160, 159, 158, 157, 173, 133], [362, 398, 384, 385, 386, 387, 388, 466, 263])
-LOWER_LIDS = ([33, 7, 163, 144, 145, 153, 154, 155, 133], [362, 382, 381, 380, 374, 373, 390, 249, 263])
-CREASES = ([226, 247, 30, 29, 27, 28, 56, 190], [414, 286, 258, 257, 259, 260, 467, 446])
-BROWS = ([70, 63, 105, 66, 107, 55, 65, 52, 53, 46], [336, 296, 334, 293, 300, 276, 283, 282, 295, 285])
-LIPS = [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185]
-MOUTH_TOP = [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308]
-MOUTH_BOTTOM = [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308]
-UPPER_LIP = [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291]
-LOWER_LIP = [146, 91, 181, 84, 17, 314, 405, 321, 375]
-NOSE_BASE = [98, 97, 2, 326, 327]
-NOSTRILS = ([48, 64, 98], [278, 294, 327])
-NOSE = [168, 6, 197, 195, 5, 4, 1, 19, 94, 2, 98, 327, 129, 358, 49, 279, 48, 278]
-
-
-def blur(plane: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    return cv2.GaussianBlur(plane, (0, 0), sigma).astype(plane.dtype, copy=False)
-
-
-def to_lab(picture: Picture) -> Picture:
-    """L in [0, 100], a and b in about [-100, 100]."""
-    lab = cv2.cvtColor(np.clip(picture, 0, 1).astype(np.float32), cv2.COLOR_RGB2LAB)
-    return lab.astype(np.float32, copy=False)
-
-
-def from_lab(lab: Picture) -> Picture:
-    return np.clip(cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_LAB2RGB), 0, 1)
-
-
-def smoothstep(value: NDArray[np.floating[Any]] | np.floating[Any], low: float, high: float) -> Plane:
-    t = np.clip((value - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
+__all__ = [
+    "MOUTH_TOP",
+    "SIZE",
+    "UPPER_LIP",
+    "Picture",
+    "Plane",
+    "Scene",
+    "blur",
+    "from_lab",
+    "outline_map",
+    "smoothstep",
+    "to_lab",
+    "tone_outline",
+]
 
 
 def outline_map(mask: NDArray[np.bool_] | Plane, reach: float = 8.0) -> Plane:
@@ -74,100 +67,8 @@ def tone_outline(darkness: Plane, limit: float, steepest: float = 0.035) -> Plan
     return np.clip(0.5 + distance / 16, 0, 1).astype(np.float32)
 
 
-@dataclass(eq=False)
-class Scene:
-    """One photo to be painted, with everything computed once that several painters need.
-
-    Attributes:
-        shot: (512, 512, 3) float32 RGB in [0, 1], as the camera took it.
-        matte: (512, 512) float32 in [0, 1], 1 on the person.
-        mesh: (468, 2) float32 pixels, the face mesh.
-    """
-
-    shot: Picture
-    matte: Plane
-    mesh: NDArray[np.float32]
-
-    @cached_property
-    def photo(self) -> Picture:
-        """What is painted: the person cut free of the room's light, under a kinder light on the face.
-
-        Sockets, rings and the shadows below nose and lip are taken back by half, the eyes have whites, and light from one
-        side is evened out a little: in few tones such shadows would be bars, rings and beards.
-        """
-        lab = to_lab(self.bare)
-        light = lab[..., 0] / np.float32(100)
-        skin_light = float(self.skin_lab[0]) / 100
-        shade = np.clip(skin_light - light, 0, 0.3)
-        sockets = np.clip(0.8 * self.glabella + 0.4 * self.below_eyes + 0.55 * self.lids, 0, 0.85)
-        light = light + shade * np.maximum(sockets, 0.5 * self.shaven)
-        light = light + self.whites * np.clip(min(skin_light + 0.16, 0.93) - light, 0, 0.4)
-        light = light - np.clip(0.6 * self.slope_of_light, -0.1, 0.1)
-        # Whites of eyes have hardly any color, whatever the lamp's.
-        lab[..., 1:] *= 1 - 0.6 * self.whites[..., None]
-        lab[..., 0] = np.clip(100 * light, 0, 100)
-        return from_lab(lab)
-
-    @cached_property
-    def shaven(self) -> Plane:
-        """Skin without hair around the mouth; a beard has less color than skin in shadow."""
-        lab = to_lab(self.bare)
-        chroma = np.hypot(lab[..., 1], lab[..., 2]) / max(float(np.hypot(*self.skin_lab[1:])), 8)
-        return self.muzzle * smoothstep(chroma, 0.55, 0.9) * (1 - self.mouth)
-
-    @cached_property
-    def slope_of_light(self) -> Plane:
-        """What light from one side adds and takes on the skin, in lightness."""
-        inside = (self.face > 0.9) & (self.features < 0.15)
-        if inside.sum() < 200:
-            return np.zeros((SIZE, SIZE), np.float32)
-        rows, columns = (axis / self.span for axis in np.mgrid[0:SIZE, 0:SIZE].astype(np.float32))
-        rows, columns = rows - rows[inside].mean(), columns - columns[inside].mean()
-        ones = np.ones(int(inside.sum()), np.float32)
-        light = to_lab(self.bare)[..., 0] / np.float32(100)
-        axes = np.stack([ones, rows[inside], columns[inside]], 1)
-        _, down, across = np.linalg.lstsq(axes, light[inside], rcond=None)[0]
-        near = np.clip(blur(self.face, 0.35 * self.span) * 2, 0, 1) * blur(self.face_and_neck, 3)
-        return (np.clip(0.95 * down * rows + 0.4 * across * columns, -0.2, 0.2) * near).astype(np.float32)
-
-    @cached_property
-    def face_and_neck(self) -> Plane:
-        """Where skin is certain to be, by the mesh alone, and what is colored like it around it."""
-        distance = to_lab(self.bare) - self.skin_lab
-        like = np.exp(-((distance[..., 0] / 34) ** 2) - (np.hypot(distance[..., 1], distance[..., 2]) / 11) ** 2)
-        return np.clip(np.maximum(self.face, blur(like.astype(np.float32), 2)), 0, 1) * self.matte
-
-    @cached_property
-    def bare(self) -> Picture:
-        """The shot, with the person's own colors carried over their edge: no painter sees a rim of the room there."""
-        certain = smoothstep(self.matte, 0.85, 0.98)
-        colors = self.shot
-        for sigma in (14.0, 6.0, 2.5):
-            near = blur(certain, sigma)
-            spread = blur(self.shot * certain[..., None], sigma) / np.maximum(near, 1e-3)[..., None]
-            trust = smoothstep(near, 0.01, 0.12)[..., None]
-            colors = spread * trust + colors * (1 - trust)
-        return (self.shot * certain[..., None] + colors * (1 - certain[..., None])).astype(np.float32)
-
-    def polygon(self, points: list[int], grow: float = 0.0, soft: float = 0.0) -> Plane:
-        """Soft mask of a closed outline of mesh points."""
-        mask = np.zeros((SIZE, SIZE), np.float32)
-        cv2.fillPoly(mask, [np.round(self.mesh[points] * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
-        if grow > 0:
-            side = 2 * max(1, round(grow * self.span)) + 1
-            disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-            mask = cv2.dilate(mask, disk).astype(np.float32, copy=False)
-        return blur(mask, soft * self.span) if soft > 0 else mask
-
-    def polyline(self, canvas: Plane, points: list[int], width: float, value: float = 1.0) -> None:
-        """Draw a line through mesh points; its width in pixels."""
-        curve = np.round(self.mesh[points] * 16).astype(np.int32).reshape(-1, 1, 2)
-        cv2.polylines(canvas, [curve], False, value, max(1, round(width)), cv2.LINE_AA, 4)
-
-    @cached_property
-    def span(self) -> float:
-        """Distance of the outer corners of the eyes, in pixels: the unit of the face."""
-        return max(float(np.linalg.norm(self.mesh[263] - self.mesh[33])), 20.0)
+class Scene(Sitter):
+    """One photo to be painted, with everything computed once that several painters need; as `Sitter`."""
 
     @cached_property
     def lab(self) -> Picture:
@@ -179,110 +80,15 @@ class Scene:
         return self.lab[..., 0] / np.float32(100)
 
     @cached_property
-    def face(self) -> Plane:
-        return self.polygon(OVAL, soft=0.03)
-
-    @cached_property
-    def eyes(self) -> Plane:
-        return np.maximum.reduce([self.polygon(u + lo[::-1], grow=0.09, soft=0.05)
-                                  for u, lo in zip(UPPER_LIDS, LOWER_LIDS, strict=True)])  # fmt: skip
-
-    @cached_property
-    def openings(self) -> Plane:
-        """The eyes between their lids."""
-        eyes = [self.polygon(u + lo[::-1], soft=0.008) for u, lo in zip(UPPER_LIDS, LOWER_LIDS, strict=True)]
-        return np.maximum(*eyes)
-
-    @cached_property
-    def irises(self) -> list[tuple[float, float, float]]:
-        """Center and radius, pixels, of each iris that is seen: where it is darkest between the lids, as large as irises are."""
-        light = to_lab(self.shot)[..., 0]
-        found = []
-        for upper, lower in zip(UPPER_LIDS, LOWER_LIDS, strict=True):
-            points = self.mesh[upper + lower]
-            width = float(np.linalg.norm(self.mesh[upper[0]] - self.mesh[upper[-1]]))
-            opening = self.polygon(upper + lower[::-1]) > 0.5
-            if opening.sum() < max(12, 0.09 * width**2):
-                continue  # closed, or nearly
-            ys, xs = np.nonzero(opening)
-            weights = np.clip(np.quantile(light[opening], 0.5) - light[opening], 0, None) + 1e-3
-            x, y = float(np.average(xs, weights=weights)), float(np.average(ys, weights=weights))
-            center = points.mean(0)
-            x = float(np.clip(x, center[0] - 0.2 * width, center[0] + 0.2 * width))
-            found.append((x, y, 0.205 * width))
-        return found
-
-    def discs(self, scale: float, shift: tuple[float, float] = (0.0, 0.0), soft: float = 1.0) -> Plane:
-        """A disc on each iris, `scale` times as large and shifted by shares of its radius; its edge `soft` pixels wide."""
-        rows, columns = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
-        mask = np.zeros((SIZE, SIZE), np.float32)
-        for x, y, radius in self.irises:
-            distance = np.hypot(columns - x - shift[0] * radius, rows - y - shift[1] * radius)
-            mask = np.maximum(mask, np.clip((scale * radius - distance) / soft + 0.5, 0, 1))
-        return mask
-
-    @cached_property
-    def whites(self) -> Plane:
-        """Of the eyes, what is no iris and no lash."""
-        if not self.irises:
-            return np.zeros((SIZE, SIZE), np.float32)
-        return self.openings * (1 - self.discs(1.15, soft=1.5))
-
-    @cached_property
     def catchlights(self) -> Plane:
         """The light in each eye, from the upper left."""
         return self.discs(0.34, (-0.32, -0.38)) * self.openings
-
-    @cached_property
-    def muzzle(self) -> Plane:
-        """From the nose down to the chin, without the nose: where a cast shadow looks like a beard."""
-        return self.polygon(
-            [98, 97, 2, 326, 327, 410, 422, 430, 394, 379, 400, 152, 176, 150, 169, 210, 202, 186], soft=0.06
-        )
-
-    @cached_property
-    def brows(self) -> Plane:
-        return np.maximum.reduce([self.polygon(b, grow=0.05, soft=0.04) for b in BROWS])
-
-    @cached_property
-    def mouth(self) -> Plane:
-        return self.polygon(LIPS, grow=0.04, soft=0.04)
 
     def polygon_lips(self) -> Plane:
         """The lips without the mouth's opening."""
         lips = self.polygon(LIPS)
         inner = self.polygon(MOUTH_TOP + MOUTH_BOTTOM[::-1])
         return np.clip(lips - inner, 0, 1)
-
-    @cached_property
-    def nose(self) -> Plane:
-        mask = np.zeros((SIZE, SIZE), np.float32)
-        for chain in (NOSE_BASE, *NOSTRILS):
-            self.polyline(mask, chain, 0.16 * self.span)
-        return np.clip(blur(mask, 0.05 * self.span), 0, 1)
-
-    @cached_property
-    def features(self) -> Plane:
-        return np.clip(np.maximum.reduce([self.eyes, self.brows, self.mouth, self.nose]), 0, 1)
-
-    @cached_property
-    def glabella(self) -> Plane:
-        """Between the brows: shadow there must never join them."""
-        corners = [9, 107, 55, 193, 168, 417, 285, 336]
-        return self.polygon(corners, soft=0.05) * (1 - 0.9 * self.brows)
-
-    @cached_property
-    def lids(self) -> Plane:
-        """Between the brows and the openings of the eyes, where deep shadow would make one bar of both."""
-        chains = zip(BROWS, UPPER_LIDS, strict=True)
-        between = np.maximum.reduce([self.polygon(brow[:5] + upper[::-1], soft=0.03) for brow, upper in chains])
-        return np.clip(between * (1 - self.brows), 0, 1)
-
-    @cached_property
-    def below_eyes(self) -> Plane:
-        """Bags and rings below the eyes: where a kind hand draws no line."""
-        rings = np.maximum.reduce([self.polygon(lower, grow=0.22, soft=0.05) for lower in LOWER_LIDS])
-        return np.clip(rings * (1 - 1.3 * self.eyes), 0, 1)
 
     @cached_property
     def hair(self) -> Plane:
@@ -358,12 +164,6 @@ class Scene:
         ring = np.maximum.reduce([self.polygon(u + lo[::-1], grow=0.3, soft=0.06)
                                   for u, lo in zip(UPPER_LIDS, LOWER_LIDS, strict=True)])  # fmt: skip
         return np.clip(ring, 0, 1)
-
-    @cached_property
-    def skin_lab(self) -> NDArray[np.float32]:
-        """Median color of the cheeks, forehead and nose."""
-        inside = (self.face > 0.9) & (self.features < 0.1)
-        return np.median(to_lab(self.bare)[inside], 0) if inside.sum() > 50 else np.array([60, 12, 15], np.float32)
 
     @cached_property
     def skin(self) -> Plane:

@@ -14,7 +14,6 @@ def poster_tone(scene: Scene, coarse: float) -> Plane:
     Smoothing is by medians: an edge stays one edge, and no ring of middle tones runs along it.
     """
     lightness = to_lab(scene.simplified(0.6 + 0.4 * coarse))[..., 0] / 100 + (scene.light - scene.lightness)
-    lightness = lightness - np.clip(0.4 * scene.slope_of_light, -0.1, 0.1)
     calm = blur(_median(lightness, 9 + 16 * coarse), 1.0 + 1.0 * coarse)
     crisp = blur(scene.light, 1.0 + 0.8 * coarse)
     # At the features the local contrast is what makes eyes and mouth readable on any skin.

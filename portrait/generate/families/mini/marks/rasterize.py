@@ -1,4 +1,4 @@
-"""Draw marks: glazes, facets, brush strokes, grain, hatching, cuts, dots, lines and lights, from the sheet upward.
+"""Draw marks: facets, brush strokes, glazes, grain, hatching, cuts, dots, lines and lights, from the sheet upward.
 
 The maps say what lies where; the seed decides where each single mark falls. Everything is measured in units of 1/512 of the
 side, so the same marks can be drawn crisply at 512, 768 or 1024 px.
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from portrait.generate.families.mini.marks.fields import Field, follow, grain_noise, smooth_noise, streak_tile
-from portrait.generate.families.mini.marks.layout import FULL_SIZE, LAYERS, NEGLIGIBLE, Marks
+from portrait.generate.families.mini.marks.layout import FULL_SIZE, NEGLIGIBLE, Marks
 
 Canvas = NDArray[np.floating[Any]]  # (S, S, 3) RGB in [0, 1]
 
@@ -72,7 +72,7 @@ class Sheet:
 def draw(marks: Marks, size: int, seed: int) -> Canvas:
     """Draw the picture, (size, size, 3) float32 RGB in [0, 1]."""
     sheet = Sheet(marks, size, seed)
-    for layer in LAYERS:
+    for layer in DRAWERS:
         if sheet.used(layer):
             DRAWERS[layer](sheet)
     draw_splashes(sheet)
@@ -213,7 +213,7 @@ def draw_facets(sheet: Sheet) -> None:
     weights = np.array([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4]], np.float32)
     samples = (weights @ triangles / weights.sum(1, keepdims=True)) * (cells / FULL_SIZE)
     columns, rows = np.moveaxis(samples.astype(int).clip(0, cells - 1), -1, 0)
-    jitter = (1 + 0.03 * rng.standard_normal(len(triangles))).astype(np.float32)
+    jitter = (1 + 0.045 * rng.standard_normal(len(triangles))).astype(np.float32)
     shades = color[rows, columns].mean(1) * jitter[:, None]
     corners = np.round(triangles * unit * 16).astype(np.int32)
     for triangle, shade in zip(corners, shades.tolist(), strict=True):
@@ -461,17 +461,30 @@ def draw_hatching(sheet: Sheet) -> None:
 
 
 def draw_grooves(sheet: Sheet) -> None:
-    """The cuts of a block print: threads of noise along the form, thick where the tone is dark."""
+    """The cuts of a block print: evenly spaced threads along the form, thick where the tone is dark, finer where detail counts."""
     marks = sheet.marks
     tone = sheet.map("groove")
-    dx, dy = sheet.tangent()
-    cells = int(170 - 90 * marks.value("groove_period"))
-    seedling = sheet.rng("grooves").standard_normal((cells, cells), dtype=np.float32)
-    enlarged = cv2.resize(seedling, (sheet.size, sheet.size), interpolation=cv2.INTER_CUBIC)
-    threads = follow(np.asarray(enlarged, np.float32), dx, dy, 14, 1.3 * sheet.unit)
-    coverage = step(0.62 * threads + (tone - 0.5) * 3.0, 0.45)
+    fine = step(sheet.map("detail") - 0.27, 0.12)
+    tangent = sheet.tangent()
+    period = (5.0 + 8 * marks.value("groove_period")) * sheet.unit
+    rng = sheet.rng("grooves")
+    threads = (1 - fine) * _threads(rng, tangent, period) + fine * _threads(rng, tangent, 0.48 * period)
+    coverage = step(0.62 * threads + (tone - 0.5) * 3.0, 2.0 / period * sheet.unit)
     coverage *= step(tone - 0.04, 0.06)
     sheet.cover(coverage, marks.rgb("ink"))
+
+
+def _threads(rng: np.random.Generator, tangent: tuple[Field, Field], period: float) -> Field:
+    """Noise drawn out along the form into threads, one about every `period` pixels; mean 0, deviation 1."""
+    size = tangent[0].shape[0]
+    cells = int(2 * size / period)
+    seedling = rng.standard_normal((cells, cells), dtype=np.float32)
+    threads: Field = cv2.resize(seedling, (size, size), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    for _ in range(2):  # each pass joins threads end to end, and brings the gaps between them closer to one width
+        threads = follow(threads, *tangent, 10, 0.3 * period)
+        threads = cv2.GaussianBlur(threads, (0, 0), 0.14 * period) - cv2.GaussianBlur(threads, (0, 0), 0.45 * period)
+        threads = threads / (np.sqrt(cv2.GaussianBlur(np.square(threads), (0, 0), 0.8 * period)) + 1e-3)
+    return threads
 
 
 def draw_dots(sheet: Sheet) -> None:
@@ -575,9 +588,9 @@ def finish(sheet: Sheet) -> None:
 
 
 DRAWERS: dict[str, Callable[[Sheet], None]] = {
-    "shape": draw_glazes,
     "facet": draw_facets,
     "stroke": draw_strokes,
+    "shape": draw_glazes,
     "grain": draw_grain,
     "hatch": draw_hatching,
     "groove": draw_grooves,
@@ -585,4 +598,4 @@ DRAWERS: dict[str, Callable[[Sheet], None]] = {
     "line": draw_lines,
     "light": draw_lights,
 }
-"""The function that draws each layer of `LAYERS`."""
+"""The function that draws each layer of `LAYERS`, from the sheet upward: glazes lie on facets and on paint."""
