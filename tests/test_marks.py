@@ -10,7 +10,17 @@ import pytest
 import torch
 
 from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder, read_photo
-from portrait.generate.families.mini.marks.layout import CHANNELS, GLOBALS, SLICES, Marks, pack, without_haze
+from portrait.generate.families.mini.marks.layout import (
+    CHANNELS,
+    GLOBALS,
+    GUIDE_MAPS,
+    GUIDES,
+    PHOTO_MAPS,
+    SLICES,
+    Marks,
+    pack,
+    without_haze,
+)
 from portrait.generate.families.mini.marks.rasterize import draw
 from portrait.generate.families.mini.structure import MarkUNet, condition_on_source, signal_of
 
@@ -155,6 +165,37 @@ def test_a_photo_read_as_marks_says_nothing_of_a_medium() -> None:
     for medium in ("stroke", "facet", "hatch", "groove", "grain", "dot", "glaze", "light"):
         assert not maps[:, SLICES[medium]].any()
     assert torch.allclose(maps[:, SLICES["paper"]], torch.nn.functional.avg_pool2d((photo + 1) / 2, 4), atol=1e-6)
+
+
+def test_guides_fill_the_maps_that_a_photo_leaves_empty() -> None:
+    photo, guides = torch.rand(2, 3, 64, 64) * 2 - 1, torch.rand(2, len(GUIDES), 32, 32)
+    plain, guided = read_photo(photo), read_photo(photo, guides)
+    assert plain.shape == guided.shape
+    for name in PHOTO_MAPS:
+        assert torch.equal(plain[:, SLICES[name]], guided[:, SLICES[name]])
+    rest = torch.cat([guided[:, SLICES[name]] for name in GUIDE_MAPS], 1)
+    assert torch.equal(torch.nn.functional.pixel_shuffle(rest, 2), guides)
+
+
+def test_guides_stay_as_strong_while_the_photo_fades_and_go_with_it_at_the_end() -> None:
+    torch.manual_seed(0)
+    vae = MarkAutoencoder(encoder_channels=(16, 16), decoder_channels=(16, 16, 16), guided=True).eval()
+    vae.stage4 = torch.nn.Identity()  # the last skip connection is seen alone
+    latents, guides = torch.zeros(1, 32, 4, 4), torch.rand(1, len(GUIDES), 32, 32)
+    vae.source = torch.rand(1, 3, 64, 64) * 2 - 1
+    torch.nn.init.zeros_(vae.skip8[1].weight)  # else stage8 would mix what it adds
+    added = {}
+    with torch.inference_mode():
+        for level in (1.0, 0.5, 0.25, 0.0):
+            vae.source_level = level
+            vae.guides = None
+            without, _ = vae.decode_marks(latents)
+            vae.guides = guides
+            added[level] = vae.decode_marks(latents)[0] - without
+    assert added[1.0].abs().mean() > 0.05
+    for level in (0.5, 0.25):
+        assert torch.allclose(added[level], added[1.0], atol=1e-5)
+    assert not added[0.0].any()
 
 
 def test_the_decoder_draws_each_picture_with_its_own_seed() -> None:

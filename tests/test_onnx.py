@@ -27,11 +27,11 @@ from portrait.generate.framing import Framed, frame_portrait
 from portrait.generate.load import has_graphs, load_generator
 from portrait.generate.matte import SIDE
 from portrait.generate.onnx_network import OnnxNetwork, read_weights
-from portrait.hub.files import GRAPHS, mini_folder
+from portrait.hub.files import GRAPHS, mini_folder, verify_manifest
 from portrait.images import Photo
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.recipes.load import load_recipe
-from portrait.recipes.recipe import Lora
+from portrait.recipes.recipe import Lora, Recipe
 from portrait.records import Embedding, Preview, RgbImage
 
 pytestmark = pytest.mark.weights
@@ -287,7 +287,7 @@ def exporter() -> Iterator[ModuleType]:
         yield importlib.import_module("graphs")
     finally:
         sys.path.remove(str(ROOT / "weights" / "training"))
-        for name in ("graphs", "matte_net"):
+        for name in ("graphs", "face_mesh_net", "matte_net"):
             if name not in before:
                 del sys.modules[name]
 
@@ -300,7 +300,7 @@ def read_graph(folder: Path, name: str) -> Any:
 def test_the_graphs_are_those_of_the_networks_whatever_their_weights(exporter: ModuleType, folder: Path) -> None:
     """Else run `weights/training/graphs.py`, and write the manifest."""
     shipped = {path.stem: read_graph(folder, path.stem) for path in (folder / GRAPHS).glob("*.onnx")}
-    assert sorted(shipped) == ["decoder", "matte", "photo", "text", "unet"]
+    assert sorted(shipped) == ["decoder", "face_mesh", "matte", "photo", "text", "unet"]
     exporter.write_graphs(folder)
     for name, graph in shipped.items():
         fresh = read_graph(folder, name)
@@ -312,6 +312,35 @@ def test_the_graphs_are_those_of_the_networks_whatever_their_weights(exporter: M
         )
         assert nodes == expected, name
         assert all(len(tensor.raw_data) < 1000 for tensor in graph.initializer)
+
+
+@pytest.fixture(scope="module")
+def guided(exporter: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """mini with a decoder that is shown guides, with the weights it has; and its graphs."""
+    base = tmp_path_factory.mktemp("guided") / "mini"
+    shutil.copytree(mini_folder(), base, ignore=shutil.ignore_patterns("manifest.json", "*.jpg", "*.png", "*.md"))
+    config = base / "vae" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"guided": True}))
+    exporter.write_graphs(base)
+    importlib.import_module("export").write_manifest(base)
+    return replace(RECIPE, base=base, adapter=base / RECIPE.adapter.relative_to(RECIPE.base))
+
+
+@pytest.mark.slow
+def test_a_guided_decoder_is_shown_guides_by_both_runtimes(
+    guided: Recipe, framed: Framed, embedding: Embedding, conditions: Conditions, ours: MiniGenerator
+) -> None:
+    assert [value.name for value in read_graph(guided.base, "decoder").input] == ["latents", "photo", "level", "guides"]
+    assert "face_mesh.safetensors" in verify_manifest(guided.base)  # whose pictures depend on it
+    assert "face_mesh.safetensors" not in verify_manifest(RECIPE.base)
+    pictures = []
+    for generator in (MiniGenerator(guided, threads=1), DiffusionGenerator(guided, dtype="float32")):
+        prepared: Any = generator.prepare(framed.image, embedding, RECIPE.style("oil").prompt, "", framed.face)
+        pictures.append(generator.generate(prepared, KNOBS, [3])[0])
+    require_alike(*pictures)
+    assert not conditions.guides.any()  # the shipped decoder knows none
+    (unguided,) = ours.generate(conditions, KNOBS, [3])
+    assert np.abs(pictures[0].astype(int) - unguided).mean() > 0.5
 
 
 def test_weights_that_do_not_fit_the_graph_are_named(folder: Path) -> None:

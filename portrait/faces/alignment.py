@@ -79,7 +79,11 @@ def align_smoothly(image: RgbImage, kps: Points, size: int = 112) -> RgbImage:
     leaves most out, and cuts and hatching come out as noise. Arguments and errors are the same.
     """
     _check(image, kps, size)
-    matrix = similarity_transform(kps, ARCFACE_TEMPLATE * (size / 112))
+    return warp_smoothly(image, similarity_transform(kps, ARCFACE_TEMPLATE * (size / 112)), size)
+
+
+def warp_smoothly(image: RgbImage, matrix: NDArray[np.float32], size: int) -> RgbImage:
+    """The (size, size, 3) picture into which a (2, 3) similarity maps the image; where it shrinks, every pixel counts."""
     finer = int(np.clip(np.ceil(1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))), 1, _FINEST))
     matrix = matrix * finer
     matrix[:, 2] += (finer - 1) / 2  # the middle of the first pixel stays that of the first block

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from functools import lru_cache
-from pathlib import Path
-
 import cv2
 import numpy as np
 
-from portrait.errors import WeightsCorruptError
 from portrait.generate.framing import paste_back
 from portrait.generate.inputs import as_planes
-from portrait.generate.onnx_network import OnnxNetwork, read_weights
-from portrait.hub.files import GRAPHS, mini_folder, verify
+from portrait.generate.onnx_network import listed_sha256, load_listed
+from portrait.hub.files import mini_folder
 from portrait.records.arrays import RgbImage
 from portrait.records.face import Face
 
-MATTE, MATTE_GRAPH = "matte.safetensors", f"{GRAPHS}/matte.onnx"
 SIDE = 256
 """The network sees every photo as SIDE x SIDE pixels, whatever its aspect ratio."""
 SOFT_RADIUS = 6
@@ -30,25 +24,7 @@ FILTER_RADIUS, FILTER_EPSILON = 1 / 128, 1e-4
 
 def matte_sha256() -> str:
     """SHA-256 of the shipped matte network, from `weights/mini/manifest.json`."""
-    return _listed(mini_folder(), "files", MATTE)
-
-
-def _listed(folder: Path, section: str, name: str) -> str:
-    manifest = folder / "manifest.json"
-    try:
-        return str(json.loads(manifest.read_text("utf-8"))[section][name]["sha256"])
-    except (OSError, ValueError, KeyError) as error:
-        raise WeightsCorruptError(f"{manifest} does not list {name}: {error!r}") from None
-
-
-@lru_cache(maxsize=1)
-def _network(folder: Path) -> OnnxNetwork:
-    """The verified network in a folder: a photo (1, 3, SIDE, SIDE) in [-1, 1] -> its matte (SIDE, SIDE) in [0, 1]."""
-    weights, graph = (
-        verify(folder / name, _listed(folder, section, name))
-        for section, name in (("files", MATTE), (GRAPHS, MATTE_GRAPH))
-    )
-    return OnnxNetwork(graph, read_weights(weights), threads=1)
+    return listed_sha256(mini_folder(), "matte.safetensors")
 
 
 def person_matte(photo: RgbImage) -> np.ndarray:
@@ -70,7 +46,7 @@ def person_matte(photo: RgbImage) -> np.ndarray:
     """
     height, width = photo.shape[:2]
     small = RgbImage(np.asarray(cv2.resize(photo, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8))
-    coarse = settled(_network(mini_folder())(photo=as_planes(small))[0])
+    coarse = settled(load_listed(mini_folder(), "matte")(photo=as_planes(small))[0])
     return refined_matte(photo, coarse) if max(height, width) > SIDE else _fitted(coarse, width, height)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from portrait.errors import MemoryLimitError, WeightsCorruptError, WeightsMissingError, one_line
 from portrait.faces.onnx_session import session_options
+from portrait.hub.files import GRAPHS, verify
 
 
 def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -74,6 +77,37 @@ class OnnxNetwork:
             raise_if_oom(error)
             raise
         return outputs
+
+
+@lru_cache(maxsize=4)
+def load_listed(folder: Path, name: str) -> OnnxNetwork:
+    """The network `name` of a folder: its weights beside the manifest, which lists them, and its graph. It runs in one thread.
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: a file is missing or damaged, or the manifest does not list it.
+        MemoryLimitError: memory ran out.
+    """
+    weights, graph = (
+        verify(folder / file, listed_sha256(folder, file)) for file in (f"{name}.safetensors", f"{GRAPHS}/{name}.onnx")
+    )
+    return OnnxNetwork(graph, read_weights(weights), threads=1)
+
+
+def listed_sha256(folder: Path, file: str) -> str:
+    """SHA-256 of a file as the folder's `manifest.json` says, in whichever section.
+
+    Raises:
+        WeightsCorruptError: the manifest cannot be read, or does not list it.
+    """
+    manifest = folder / "manifest.json"
+    try:
+        sections = json.loads(manifest.read_text("utf-8"))
+        listed = {
+            name: entry for files in sections.values() if isinstance(files, dict) for name, entry in files.items()
+        }
+        return str(listed[file]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsCorruptError(f"{manifest} does not list {file}: {error!r}") from None
 
 
 OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory")

@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 import torch
 from device import DEVICE, autocast, here
-from examples import CELLS, Index, flat_photo, relevance, to_tensor
+from examples import CELLS, Index, flat_photo, relevance, to_guides, to_tensor
 from muon import Muon
 from proxy import from_afar
+from safetensors.torch import load_file
 from stage import Stage, arguments, learning_rate
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,10 +38,11 @@ GATES = slice(0, len(LAYERS))
 
 
 def draw_batch(index: Index, rng: np.random.Generator, size: int, cells: int) -> Batch:
-    """Crops of marks with their photo: maps, values, photo, weight, and which of them are plain photos."""
+    """Crops of marks with their photo: maps, values, photo, guides, weight, and which of them are plain photos."""
     maps = []
     values = []
     photos = []
+    guides = []
     weights = []
     plain = []
     for _ in range(size):
@@ -61,12 +63,14 @@ def draw_batch(index: Index, rng: np.random.Generator, size: int, cells: int) ->
         maps.append(torch.from_numpy(np.ascontiguousarray(own_maps[:, *window])))
         values.append(torch.from_numpy(np.ascontiguousarray(own_values, np.float32)))
         photos.append(np.ascontiguousarray(photo[CELL * y : CELL * (y + cells), CELL * x : CELL * (x + cells)]))
+        guides.append(index.guides(target.row, rng)[:, 2 * y : 2 * (y + cells), 2 * x : 2 * (x + cells)])
         weights.append(torch.from_numpy(weight[window].copy()))
         plain.append(is_photo)
     return {
         "maps": torch.stack(maps).float() / 255,
         "values": torch.stack(values),
         "photo": to_tensor(photos),
+        "guides": to_guides(guides),
         "weight": torch.stack(weights)[:, None],
         "plain": torch.tensor(plain),
     }
@@ -100,13 +104,16 @@ def marks_loss(logits: Tensor, value_logits: Tensor, batch: Batch) -> Tensor:
     return maps_loss(logits, batch["maps"], batch["values"], batch["weight"]) + values + CONFIG["afar_weight"] * seen
 
 
-def decode(vae: MarkAutoencoder, latents: Tensor, photo: Tensor | None, level: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Float32 logits of maps and values."""
+def decode(
+    vae: MarkAutoencoder, latents: Tensor, photo: Tensor | None, guides: Tensor | None, level: Tensor | float
+) -> tuple[Tensor, Tensor]:
+    """Float32 logits of maps and values; a decoder that is not guided ignores the guides."""
     with autocast():
         vae.source = photo
+        vae.guides = guides if vae.config.guided else None
         vae.source_level = level
         maps, values = vae.decode_marks(latents.contiguous(memory_format=torch.channels_last))
-        vae.source = None
+        vae.source = vae.guides = None
         vae.source_level = 1.0
     return maps.float(), values.float()
 
@@ -122,10 +129,10 @@ def validate(vae: MarkAutoencoder, index: Index, sheet: Path | None, count: int 
         target = index.targets[i]
         maps = torch.from_numpy(index.maps(target).copy())[None].float() / 255
         values = torch.from_numpy(target.values)[None]
-        photo = to_tensor([index.photo(target.row)])
+        photo, guides = to_tensor([index.photo(target.row)]), to_guides([index.guides(target.row)])
         with autocast():
             latents = vae.encode_marks(here(maps), here(values)).float()
-        logits, value_logits = decode(vae, latents, here(photo), 1.0)
+        logits, value_logits = decode(vae, latents, here(photo), here(guides), 1.0)
         error = (logits.sigmoid().cpu() - maps).abs()
         weight = relevance(maps, values)
         for name, where in SLICES.items():
@@ -134,7 +141,7 @@ def validate(vae: MarkAutoencoder, index: Index, sheet: Path | None, count: int 
             )
         errors.setdefault("values", []).append(float((value_logits.sigmoid().cpu() - values).abs().mean()))
         if sheet is not None and int(i) in shown:
-            blind, blind_values = decode(vae, latents, None, 1.0)
+            blind, blind_values = decode(vae, latents, None, None, 1.0)
             meant = Marks(maps=maps[0].numpy(), values=values[0].numpy())
             decoded = [*marks_from(blind, blind_values), *marks_from(logits, value_logits)]
             columns.append(np.concatenate([draw(marks, 512, 1) for marks in (meant, *decoded)], 0))
@@ -159,6 +166,26 @@ def start_from(named: dict[str, torch.nn.Parameter], checkpoint: Path) -> None:
                 parameter.copy_(earlier[name])
 
 
+def grown(folder: Path) -> MarkAutoencoder:
+    """The autoencoder in a folder, now guided and with all the blocks of `config.toml`.
+
+    The new blocks change nothing yet: it computes what it did before, as long as there are no guides.
+    """
+    before = MarkAutoencoder.load_config(folder)
+    vae = MarkAutoencoder.from_config(before, decoder_blocks=CONFIG["decoder_blocks"], guided=True)
+    state = load_file(folder / "diffusion_pytorch_model.safetensors")
+    starts = {"stage16": 1, "stage8": 0, "stage4": 0}  # where the blocks begin in each stage
+    for (stage, start), few, many in zip(
+        starts.items(), before["decoder_blocks"], CONFIG["decoder_blocks"], strict=True
+    ):
+        end = start + few
+        for name in [n for n in state if n.startswith(f"{stage}.") and int(n.split(".")[1]) >= end]:
+            number, rest = name.split(".")[1], name.split(".", 2)[2]
+            state[f"{stage}.{int(number) + many - few}.{rest}"] = state.pop(name)
+    vae.load_state_dict(vae.state_dict() | {name: value.float() for name, value in state.items()})
+    return vae
+
+
 def loss_of(vae: MarkAutoencoder, batch: Batch, level: Tensor) -> Tensor:
     """Marks that are decoded from noisy latents against the painter's; the latents themselves are kept near unit size."""
     # A photo is encoded as the product encodes it, and comes back as a sheet in its colors.
@@ -168,7 +195,7 @@ def loss_of(vae: MarkAutoencoder, batch: Batch, level: Tensor) -> Tensor:
         latents = vae.encode_marks(inputs, batch["values"]).float()
     amount = CONFIG["latent_noise"] * torch.rand(len(latents), 1, 1, 1, device=DEVICE)
     noisy = latents + amount * torch.randn_like(latents)
-    logits, value_logits = decode(vae, noisy, batch["photo"], level)
+    logits, value_logits = decode(vae, noisy, batch["photo"], batch["guides"], level)
     parts = (latents[batch["plain"]], latents[~batch["plain"]])
     unit = torch.stack([off_unit(part) for part in parts if len(part)])
     return marks_loss(logits, value_logits, batch) + CONFIG["unit_weight"] * unit.sum()
@@ -187,7 +214,9 @@ def main() -> None:
         return
     torch.manual_seed(ALL["seed"])
     train = Index(args.out, False)
-    vae = MarkAutoencoder().to(DEVICE, memory_format=torch.channels_last)
+    vae = MarkAutoencoder(decoder_blocks=CONFIG["decoder_blocks"], guided=True).to(
+        DEVICE, memory_format=torch.channels_last
+    )
     parameters = list(vae.parameters())
     print(f"{sum(p.numel() for p in parameters) / 1e6:.2f} M parameters, {len(train.targets)} paintings", flush=True)
     optimizers = [

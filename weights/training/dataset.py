@@ -2,12 +2,17 @@
 
     python weights/training/dataset.py --data FACES --mattes MATTES --teachers TEACHERS --out WORK
 
-Writes OUT/pictures/{id:05d}-{photo|own}.jpg, OUT/marks/{id:05d}-{style}.npy, (channels, 128, 128) uint8, and
-OUT/index.npz. 180 portraits are few, so each training person is multiplied by crops, light, color and camera
-faults, and new identities are made by setting the inner face of one person, matched in pose and skin color, into the
-head of another. For these, the same crop with the original face is kept too (`own`): the two differ only in
-identity. Pictures are saved as the model will see them, without the outlines of their backgrounds; the painters see
-those. Each target has its palette and its coarseness, from fine marks (0) to bold ones (1).
+In two passes, photos first; what an earlier run has finished is kept:
+
+1. OUT/pictures/{id:05d}-{photo|own}.jpg, as the model will see them; OUT/pictures/{id:05d}-guides.png, what its decoder is
+   shown beside the photo; and OUT/scenes/{id:05d}.npz, what the painters look at, with the face and its embedding.
+2. OUT/marks/{id:05d}-{style}.npy, (channels, 128, 128) uint8, OUT/marks/{id:05d}-{style}-values.npy, and OUT/index.npz.
+
+180 portraits are few, so each training person is multiplied by crops, light, color and camera faults, by bending heads to
+other proportions, and new identities are made by setting the inner face of one person, matched in pose and skin color, into
+the head of another. For these, the same crop with the original face is kept too (`own`): the two differ only in
+identity. The painters see the photo as it was taken, and the teacher's face mesh; the guides are drawn from the mesh of the
+product's own network. Each target has its palette and its coarseness, from fine marks (0) to bold ones (1).
 """
 
 from __future__ import annotations
@@ -17,9 +22,10 @@ import copy
 import os
 import time
 import tomllib
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -33,12 +39,14 @@ from teachers import FaceMesh
 
 from portrait.faces.alignment import similarity_transform
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
-from portrait.generate.families.mini.marks.layout import GLOBALS
-from portrait.generate.families.mini.surroundings import without_outlines
+from portrait.generate.families.mini.face_mesh import fits
+from portrait.generate.families.mini.seen import look_at
 from portrait.records import Face, RgbImage
 
 CONFIG = tomllib.loads((Path(__file__).parent / "config.toml").read_text())
 SIZE = CONFIG["data"]["size"]
+JPEG = [cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+Result = TypeVar("Result")
 
 
 def people(data: Path) -> list[tuple[str, bool]]:
@@ -106,6 +114,36 @@ def set_face(image: np.ndarray, face: Face, donor: np.ndarray, donor_face: Face,
     return (image * (1 - soft) + warped * soft + 0.5).astype(np.uint8)
 
 
+def bending(shape: tuple[int, ...], face: Face, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel of a head with other proportions comes from: two (H, W) float32 maps for `cv2.remap`.
+
+    The head becomes wider or narrower, longer or shorter, with another jaw and other eyes, and the room fades back to what
+    it was.
+    """
+    wide, tall, jaw, eye = rng.uniform(-CONFIG["data"]["bent_by"], CONFIG["data"]["bent_by"], 4)
+    middle, line = face.kps.mean(0), face.kps[1] - face.kps[0]
+    span = float(np.linalg.norm(line))
+    axes = np.array([line, [-line[1], line[0]]]) / span  # to the right and down, as the face sees it
+    coarse = (
+        -(-shape[0] // 4),
+        -(-shape[1] // 4),
+    )  # the way of a pixel changes slowly: it is computed at a quarter of the size
+    rows, columns = 4 * np.mgrid[0 : coarse[0], 0 : coarse[1]].astype(np.float32) + 1.5
+    across, down = (
+        (axis[0] * (columns - middle[0]) + axis[1] * (rows - middle[1])).astype(np.float32) / span for axis in axes
+    )
+    near = np.exp(-(across**2 + down**2) / (2 * 1.7**2))
+    right = -across * (wide + jaw / (1 + np.exp(-4 * (down - 0.6)))) * near
+    below = -down * tall * near
+    for x, y in (face.kps[:2] - middle) @ axes.T / span:
+        close = eye * np.exp(-((across - x) ** 2 + (down - y) ** 2) / (2 * 0.3**2))
+        right, below = right - (across - x) * close, below - (down - y) * close
+    way = np.stack([span * (right * axes[0, i] + below * axes[1, i]) for i in (0, 1)], 2).astype(np.float32)
+    whole = cv2.resize(way, (4 * coarse[1], 4 * coarse[0]), interpolation=cv2.INTER_LINEAR)[: shape[0], : shape[1]]
+    rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
+    return columns + whole[..., 0], rows + whole[..., 1]
+
+
 def relight(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Vary light and camera: exposure, contrast, color cast, fading, gray."""
     x = image.astype(np.float32) / 255
@@ -167,14 +205,12 @@ _MESH: FaceMesh | None = None
 
 
 def mesh_of(image: np.ndarray, kps: np.ndarray, teachers: Path) -> np.ndarray | None:
-    """The face mesh, (468, 2); None if it does not fit the five points."""
+    """The teacher's face mesh, (468, 2); None if it does not fit the five points."""
     global _MESH
     if _MESH is None:
         _MESH = FaceMesh(teachers)
     points = _MESH.points(image, kps)
-    corners = np.stack([(points[33] + points[133]) / 2, (points[362] + points[263]) / 2, points[61], points[291]])
-    misfit = np.abs(corners - kps[[0, 1, 3, 4]]).max()
-    return points if misfit < 0.3 * np.linalg.norm(kps[1] - kps[0]) + 4 else None
+    return points if fits(points, kps) else None
 
 
 def analyzer() -> InsightFaceAnalyzer:
@@ -200,8 +236,25 @@ def like_poses(faces: dict[int, Face], pool: list[int], i: int, count: int) -> l
     return sorted((j for j in pool if j != i), key=misfit)[:count]
 
 
-def make_one(job: dict) -> dict | None:
-    """Render one variant and its styles; None if no face is found in it."""
+def encoded(image: np.ndarray, kind: str) -> np.ndarray:
+    """An image as the bytes of a file, (N,) uint8."""
+    return np.asarray(cv2.imencode(kind, image, JPEG if kind == ".jpg" else [])[1], np.uint8).ravel()
+
+
+def decoded(file: np.ndarray, flags: int) -> np.ndarray:
+    """The image in the bytes of a file, as float32 in [0, 1]."""
+    image = cv2.imdecode(file, flags)
+    if image is None:
+        raise OSError("a scene holds no image that can be read")
+    return image.astype(np.float32) / np.float32(255)
+
+
+def take_photo(job: dict) -> bool:
+    """Pass 1: write one variant as the model will see it, and its scene; False if no face is found in it."""
+    number, out = job["id"], Path(job["out"])
+    scene = out / "scenes" / f"{number:05d}.npz"
+    if scene.exists():
+        return True
     rng = np.random.default_rng(job["seed"])
     image: np.ndarray = read(job["path"])
     original = None
@@ -218,62 +271,87 @@ def make_one(job: dict) -> dict | None:
     else:
         fraction, shift = rng.uniform(*data["face_fraction"]), rng.uniform(-0.07, 0.07, 2)
         mirror, light, camera = rng.random() < 0.5, *rng.spawn(2)
+        bend = bending(image.shape, job["face"], rng) if rng.random() < data["bent_share"] else None
 
-        def shoot(whole: np.ndarray, light: np.random.Generator) -> np.ndarray:
+        def framed(whole: np.ndarray) -> np.ndarray:
+            whole = whole if bend is None else cv2.remap(whole, *bend, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
             crop = crop_face(whole, job["face"], fraction, shift)
-            return relight(np.ascontiguousarray(crop[:, ::-1]) if mirror else crop, light)
+            return np.ascontiguousarray(crop[:, ::-1]) if mirror else crop
 
         if original is not None:
-            original = shoot(original, copy.deepcopy(light))
-        clean = shoot(image, light)
+            original = relight(framed(original), copy.deepcopy(light))
+        clean = relight(framed(image), light)
         photo = RgbImage(damage(clean, camera))
-        matte = crop_face(matte, job["face"], fraction, shift)
-        matte = np.ascontiguousarray(matte[:, ::-1]) if mirror else matte
+        matte = framed(matte)
     face = main_face(photo)
     mesh = None if face is None else mesh_of(clean, face.kps, job["teachers"])
     if face is None or mesh is None:
-        return None
-    seen = without_outlines(photo, face)
-    stem = f"{job['out']}/pictures/{job['id']:05d}"
-    jpeg = [cv2.IMWRITE_JPEG_QUALITY, 97, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    cv2.imwrite(f"{stem}-photo.jpg", cv2.cvtColor(seen, cv2.COLOR_RGB2BGR), jpeg)
+        return False
+    stem = f"{out}/pictures/{number:05d}"
+    seen = look_at(photo, face, guided=True)
+    cv2.imwrite(f"{stem}-photo.jpg", cv2.cvtColor(seen.picture, cv2.COLOR_RGB2BGR), JPEG)
+    cv2.imwrite(f"{stem}-guides.png", np.concatenate(np.round(255 * seen.guides).astype(np.uint8)))
     if original is not None:
-        original = without_outlines(RgbImage(original), face)
-        cv2.imwrite(f"{stem}-own.jpg", cv2.cvtColor(original, cv2.COLOR_RGB2BGR), jpeg)
-    styles = list(PAINTERS)
-    if not job["plain"]:
-        styles = rng.choice(styles, data["styles_per_variant"], replace=False).tolist()
-    palettes = [str(rng.choice(list(PALETTES[style]))) for style in styles]
+        replaced = look_at(RgbImage(original), face, guided=True).picture
+        cv2.imwrite(f"{stem}-own.jpg", cv2.cvtColor(replaced, cv2.COLOR_RGB2BGR), JPEG)
+    partial = scene.with_suffix(".partial.npz")
+    np.savez(
+        partial,
+        shot=encoded(cv2.cvtColor(clean, cv2.COLOR_RGB2BGR), ".jpg"),
+        matte=encoded(matte, ".png"),
+        mesh=mesh,
+        embedding=analyzer().embed(photo, face.kps),
+        kps=face.kps,
+        bbox=face.bbox,
+    )
+    partial.rename(scene)
+    return True
+
+
+def commissions(number: int, plain: bool) -> list[tuple[str, str, float]]:
+    """The styles of a variant, each with its palette and its coarseness; all of them for a plain crop."""
+    rng = np.random.default_rng([CONFIG["seed"], number])
+    styles = (
+        list(PAINTERS) if plain else rng.permutation(list(PAINTERS))[: CONFIG["data"]["styles_per_variant"]].tolist()
+    )
+    which = rng.random(len(styles))  # a style with more palettes changes no other style's
     # Bold and fine are what the dial is for: both ends are met more often than the middle.
-    coarse = rng.beta(0.8, 0.9, len(styles)).astype(np.float32)
-    scene = Scene(clean.astype(np.float32) / np.float32(255), matte.astype(np.float32) / np.float32(255), mesh)
-    values = []
-    for style, name, boldness in zip(styles, palettes, coarse, strict=True):
-        if job["only"] and style not in job["only"]:
-            values.append(np.full(len(GLOBALS), np.nan, np.float32))
-            continue
-        marks = PAINTERS[style](scene, float(boldness), name)
-        maps = np.round(marks.maps * 255).astype(np.uint8)
-        np.save(f"{job['out']}/marks/{job['id']:05d}-{style}.npy", maps)
-        values.append(marks.values)
-    room = len(PAINTERS) - len(styles)
-    return {
-        "id": job["id"],
+    coarse = rng.beta(0.8, 0.9, len(styles)).tolist()
+    palettes = [list(PALETTES[style])[int(w * len(PALETTES[style]))] for style, w in zip(styles, which, strict=True)]
+    return list(zip(styles, palettes, coarse, strict=True))
+
+
+def paint(job: dict) -> dict:
+    """Pass 2: paint what is missing of one variant's styles; returns its row of the index."""
+    number, out = job["id"], Path(job["out"])
+    with np.load(out / "scenes" / f"{number:05d}.npz") as file:
+        row = {name: file[name] for name in file.files}
+    matte, shot = row.pop("matte"), row.pop("shot")
+    ordered = commissions(number, job["plain"])
+    marks_of = {style: out / "marks" / f"{number:05d}-{style}.npy" for style, _, _ in ordered}
+    values_of = {style: out / "marks" / f"{number:05d}-{style}-values.npy" for style in marks_of}
+    missing = [order for order in ordered if not values_of[order[0]].exists()]
+    if missing:
+        picture = np.ascontiguousarray(decoded(shot, cv2.IMREAD_COLOR)[..., ::-1])
+        scene = Scene(picture, decoded(matte, cv2.IMREAD_GRAYSCALE), row["mesh"])
+    for style, palette, coarse in missing:
+        marks = PAINTERS[style](scene, coarse, palette)
+        np.save(marks_of[style], np.round(marks.maps * 255).astype(np.uint8))
+        np.save(values_of[style], marks.values)  # last: a painting with values is whole
+    room = len(PAINTERS) - len(ordered)
+    return row | {
+        "id": number,
         "person": job["person"],
         "validation": job["validation"],
         "morph": job["donor"] is not None,
-        "styles": ",".join(styles),
-        "palettes": ",".join(palettes),
-        "coarse": np.pad(coarse, (0, room)),
-        "values": np.pad(np.stack(values), ((0, room), (0, 0))),
-        "mesh": mesh,
-        "embedding": analyzer().embed(photo, face.kps),
-        "kps": face.kps,
-        "bbox": face.bbox,
+        "styles": ",".join(style for style, _, _ in ordered),
+        "palettes": ",".join(palette for _, palette, _ in ordered),
+        "coarse": np.pad(np.array([coarse for _, _, coarse in ordered], np.float32), (0, room)),
+        "values": np.pad(np.stack([np.load(values_of[style]) for style in marks_of]), ((0, room), (0, 0))),
     }
 
 
-def plan(data: Path, mattes: Path, teachers: Path, out: Path, only: frozenset[str]) -> list[dict]:
+def plan(data: Path, mattes: Path, teachers: Path, out: Path) -> list[dict]:
     """All jobs, in a fixed order; validation people get one plain crop each."""
     entries = people(data)
     candidates = [main_face(read(data / name)) for name, _ in entries]
@@ -296,7 +374,6 @@ def plan(data: Path, mattes: Path, teachers: Path, out: Path, only: frozenset[st
                 "validation": validation,
                 "plain": plain,
                 "seed": seed.spawn(1)[0],
-                "only": only,
                 "out": str(out),
             }
         )
@@ -315,6 +392,21 @@ def plan(data: Path, mattes: Path, teachers: Path, out: Path, only: frozenset[st
     return jobs
 
 
+def in_parallel(work: Callable[[dict], Result], jobs: list[dict], until: float, what: str) -> list[Result]:
+    """The results of the jobs in their order, as far as they are done at the time `until`, in seconds of `time.time`."""
+    start, results = time.time(), []
+    pool = ProcessPoolExecutor(os.cpu_count())
+    for number, task in enumerate([pool.submit(work, job) for job in jobs], 1):
+        results.append(task.result())
+        if number % 100 == 0 or number == len(jobs):
+            print(f"{number}/{len(jobs)} {what}, {time.time() - start:.0f} s", flush=True)
+        if time.time() > until and number < len(jobs):
+            print(f"the time is over: {number} of {len(jobs)} {what}", flush=True)
+            break
+    pool.shutdown(cancel_futures=True)
+    return results
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -324,41 +416,35 @@ def main() -> None:
     parser.add_argument("--teachers", type=Path, required=True, help="folder that teachers.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="work folder")
     parser.add_argument(
-        "--minutes", type=float, default=float("inf"), help="stop after this time and keep what is done"
+        "--minutes",
+        type=float,
+        default=float("inf"),
+        help="stop after this time, the photos after a third of it, and keep what is done",
     )
-    parser.add_argument("--only", default="", help="paint these styles anew, such as oil,comic; OUT has all the others")
+    parser.add_argument("--photos-only", action="store_true", help="stop after the first pass")
+    parser.add_argument("--only", default="", help="paint these styles anew, such as oil,comic")
     args = parser.parse_args()
-    only = frozenset(args.only.split(",")) if args.only else frozenset()
-    if unknown := only - PAINTERS.keys():
+    only = args.only.split(",") if args.only else []
+    if unknown := set(only) - PAINTERS.keys():
         parser.error(f"--only {','.join(sorted(unknown))}: there is no such style; there are {', '.join(PAINTERS)}")
-    for folder in ("pictures", "marks"):
+    for folder in ("pictures", "scenes", "marks"):
         (args.out / folder).mkdir(parents=True, exist_ok=True)
     if args.data is None:
         args.data = args.out / "faces"
         fetch_all(args.data)
-    start = time.time()
-    jobs = plan(args.data, args.mattes, args.teachers, args.out, only)
-    rows: list[dict] = []
-    pool = ProcessPoolExecutor(os.cpu_count())
-    pending = [pool.submit(make_one, job) for job in jobs]
-    for n, task in enumerate(pending, 1):
-        row = task.result()
-        if row is not None:
-            rows.append(row)
-        if n % 100 == 0 or n == len(jobs):
-            print(f"{n}/{len(jobs)} variants, {time.time() - start:.0f} s", flush=True)
-        if time.time() - start > 60 * args.minutes:
-            print(f"{args.minutes} minutes are over: {n} of {len(jobs)} variants", flush=True)
-            break
-    pool.shutdown(cancel_futures=True)
+    for style in only:
+        for values in (args.out / "marks").glob(f"?????-{style}-values.npy"):
+            values.unlink()
+    start, seconds = time.time(), 60 * args.minutes
+    jobs = plan(args.data, args.mattes, args.teachers, args.out)
+    found = in_parallel(take_photo, jobs, start + seconds / 3, "photos")
+    seen = [job for job, is_seen in zip(jobs, found, strict=False) if is_seen]
+    print(f"{len(seen)} of {len(found)} photos kept; one in which no face is found is left out", flush=True)
+    if args.photos_only:
+        return
+    rows = in_parallel(paint, seen, start + seconds, "variants painted")
     table: dict[str, Any] = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
-    if only:
-        with np.load(args.out / "index.npz") as before:
-            row_of = {number: row for row, number in enumerate(before["id"].tolist())}
-            earlier = before["values"][[row_of[number] for number in table["id"].tolist()]]
-        table["values"] = np.where(np.isnan(table["values"]), earlier, table["values"])
     np.savez(args.out / "index.npz", **table)
-    print(f"{len(rows)} variants kept, of {len(jobs)} planned; a variant that lost the face is left out")
 
 
 if __name__ == "__main__":

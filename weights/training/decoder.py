@@ -1,13 +1,14 @@
 """Stage 4: let the decoder learn the denoiser's own latents.
 
-    python weights/training/decoder.py --out work [--minutes 18]
+    python weights/training/decoder.py --out work [--minutes 18] [--init weights/mini]
 
 The denoiser's few steps leave its latents smoother than a painter's. Here the decoder, which sees the photo beside
 them, learns to ask for the painter's marks from what it will really get: latents sampled as the product samples
 them, each at the structure that its coarseness comes with. The encoder and so the latents stay as they are.
 
 Writes OUT/estimates-DIGEST.npz once per denoiser, OUT/vae (the earlier one is kept as OUT/vae-before) and OUT/decoder.jpg
-(rows: a held-out photo, its painter's marks, drawn from estimates before and after).
+(rows: a held-out photo, its painter's marks, drawn from estimates before and after). With --init it starts from the decoder
+and the denoiser of an exported chain, whose encoder then makes the latents: new paintings are learned without stages 2 and 3.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ import cv2
 import numpy as np
 import torch
 from autoencoder import decode, marks_loss
-from denoiser import GRID, Examples, Trainer, level_of
+from denoiser import GRID, Examples, Trainer, level_of, unpack
 from device import here
-from examples import flat_photo, to_tensor
+from examples import flat_photo, to_guides, to_tensor
 from muon import Muon
 from stage import Stage, arguments, learning_rate
 from torch import Tensor
@@ -59,7 +60,7 @@ def sample_estimates(trainer: Trainer, examples: Examples, count: int, seed: int
 
 
 class Estimates:
-    """Estimated latents with the marks that were meant, the photo and the face, cropped to the latents' grid."""
+    """Estimated latents with the marks that were meant, the photo, its guides and the face, cropped to the latents' grid."""
 
     def __init__(self, examples: Examples, table: dict[str, np.ndarray]) -> None:
         self.examples = examples
@@ -94,11 +95,13 @@ class Estimates:
                 latent = latent + rng.uniform(0, 0.3) * rng.standard_normal(latent.shape, np.float32)
             fine = CELLS_PER_LATENT
             window = np.s_[fine * y : fine * (y + cells), fine * x : fine * (x + cells)]
+            finer = np.s_[2 * fine * y : 2 * fine * (y + cells), 2 * fine * x : 2 * fine * (x + cells)]
             row = {
                 "latents": torch.from_numpy(np.ascontiguousarray(latent[:, y : y + cells, x : x + cells])),
                 "level": torch.tensor([[[detail_of(level)]]]),
                 "maps": torch.from_numpy(np.ascontiguousarray(maps[:, *window])).float() / 255,
                 "values": torch.from_numpy(np.ascontiguousarray(values, np.float32)),
+                "guides": to_guides([index.guides(target.row, rng)[:, *finer]])[0],
                 "weight": torch.from_numpy(index.weight(target.row)[window].copy())[None],
             }
             for name, value in row.items():
@@ -110,7 +113,7 @@ class Estimates:
 
 def loss_of(vae: MarkAutoencoder, batch: dict[str, Tensor]) -> Tensor:
     batch = {name: here(v) for name, v in batch.items()}
-    logits, values = decode(vae, batch["latents"], batch["photo"], batch["level"])
+    logits, values = decode(vae, batch["latents"], batch["photo"], batch["guides"], batch["level"])
     return marks_loss(logits, values, batch)
 
 
@@ -121,8 +124,9 @@ def pictures(vae: MarkAutoencoder, held_out: Estimates) -> list[np.ndarray]:
     for i in range(min(8, len(held_out.pick))):
         target = held_out.examples.pairs[held_out.pick[i]]
         latents = here(torch.from_numpy(held_out.latents[i].astype(np.float32))[None])
-        photo = here(to_tensor([held_out.examples.index.photo(target.row)]))
-        maps, values = decode(vae, latents, photo, detail_of(float(held_out.level[i])))
+        index = held_out.examples.index
+        photo, guides = here(to_tensor([index.photo(target.row)])), here(to_guides([index.guides(target.row)]))
+        maps, values = decode(vae, latents, photo, guides, detail_of(float(held_out.level[i])))
         (marks,) = marks_from(maps, values)
         drawn.append((draw(marks, 512, i) * 255).astype(np.uint8))
     return drawn
@@ -140,17 +144,25 @@ def comparison(held_out: Estimates, earlier: list[np.ndarray], later: list[np.nd
     return np.concatenate(columns, 1)
 
 
-def main() -> None:
-    args = arguments(__doc__, CONFIG["minutes"]).parse_args()
-    if (args.out / "vae-before").exists():  # always from what stage 2 trained; a checkpoint goes over it
-        shutil.rmtree(args.out / "vae")
-        shutil.copytree(args.out / "vae-before", args.out / "vae")
+def set_out(out: Path, init: Path | None) -> Trainer:
+    """The denoiser with the decoder of stage 2, or both of an exported chain; a checkpoint goes over the decoder."""
+    if init:
+        shutil.copyfile(unpack(init, out), out / "ema.safetensors")
+        shutil.rmtree(out / "vae-before", ignore_errors=True)
+    if (out / "vae-before").exists():
+        shutil.rmtree(out / "vae")
+        shutil.copytree(out / "vae-before", out / "vae")
     else:
-        shutil.copytree(args.out / "vae", args.out / "vae-before")
-    trainer = Trainer(args.out)
-    trainer.start_from(args.out / "ema.safetensors")
-    digest = hashlib.sha256((args.out / "ema.safetensors").read_bytes()).hexdigest()
-    path = args.out / f"estimates-{digest[:12]}.npz"
+        shutil.copytree(out / "vae", out / "vae-before")
+    trainer = Trainer(out)
+    trainer.start_from(out / "ema.safetensors")
+    return trainer
+
+
+def all_estimates(trainer: Trainer) -> tuple[Estimates, Estimates]:
+    """Those of training people and of held-out ones, sampled once per denoiser."""
+    digest = hashlib.sha256((trainer.out / "ema.safetensors").read_bytes()).hexdigest()
+    path = trainer.out / f"estimates-{digest[:12]}.npz"
     if not path.exists():
         table = sample_estimates(trainer, trainer.train, CONFIG["estimates"], 1)
         unseen = sample_estimates(trainer, trainer.held_out, 48, 2)
@@ -159,7 +171,17 @@ def main() -> None:
     stored = np.load(path)
     keys = ("pick", "level", "latents")
     train = Estimates(trainer.train, {k: stored[k] for k in keys})
-    held_out = Estimates(trainer.held_out, {k: stored[f"held_out_{k}"] for k in keys})
+    return train, Estimates(trainer.held_out, {k: stored[f"held_out_{k}"] for k in keys})
+
+
+def main() -> None:
+    parser = arguments(__doc__, CONFIG["minutes"])
+    parser.add_argument("--init", type=Path, help="an exported chain to start from, in place of stages 2 and 3")
+    args = parser.parse_args()
+    if args.init and (args.resume or (args.out / "latents.npy").exists()):
+        parser.error("--init CHAIN brings its own autoencoder: OUT may hold no latents.npy of another, and no --resume")
+    trainer = set_out(args.out, args.init)
+    train, held_out = all_estimates(trainer)
     vae = trainer.vae
     earlier = pictures(vae, held_out)
     named = [(n, p) for n, p in vae.named_parameters() if not n.startswith("encoder")]

@@ -26,11 +26,12 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from autoencoder import grown
 from device import DEVICE, autocast, here
 from diffusers import DDIMScheduler
 from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import IPAdapterFaceIDImageProjection, MultiIPAdapterImageProjection
-from examples import Index, Target, to_tensor
+from examples import Index, Target, to_guides, to_tensor
 from muon import Muon
 from proxy import from_afar
 from recognizer import OnnxRecognizer, alignment_grid
@@ -166,6 +167,10 @@ class Examples:
     def pictures(self, rows: list[int]) -> Tensor:
         """(B, 3, 512, 512) photos in [-1, 1], for the decoder's skip connections."""
         return to_tensor([self.index.photo(row) for row in rows])
+
+    def guides(self, rows: list[int]) -> Tensor:
+        """(B, len(GUIDES), 256, 256) in [0, 1], shown with the photos."""
+        return to_guides([self.index.guides(row) for row in rows])
 
 
 @torch.no_grad()
@@ -312,18 +317,22 @@ class Trainer:
         """1 - cosine of ArcFace between the decoded face of the estimate and the conditioning embedding."""
         corners = (batch["kps"][picks].mean(1) / 16 - cells / 2).round().clip(0, GRID - cells).astype(int)
         crops = torch.stack([z[:, y : y + cells, x : x + cells] for z, (x, y) in zip(x0, corners, strict=True)])
-        photos = here(self.train.pictures([batch["photos"][i] for i in picks]))  # never the exchanged face
-        seen = torch.stack(
-            [
-                p[:, 16 * y : 16 * (y + cells), 16 * x : 16 * (x + cells)]
-                for p, (x, y) in zip(photos, corners, strict=True)
-            ]
-        )
+        rows = [batch["photos"][i] for i in picks]  # never the exchanged face
+
+        def around_face(whole: Tensor, scale: int) -> Tensor:
+            """The part of (B, C, H, W) that the crops show; `scale` pixels are one latent."""
+            side = scale * cells
+            return torch.stack(
+                [w[:, y : y + side, x : x + side] for w, (x, y) in zip(whole, scale * corners, strict=True)]
+            )
+
+        seen, guides = around_face(here(self.train.pictures(rows)), 16), around_face(here(self.train.guides(rows)), 8)
         with autocast():
             self.vae.source = seen.contiguous(memory_format=torch.channels_last)
+            self.vae.guides = guides if self.vae.config.guided else None
             self.vae.source_level = batch["detail"][picks]
             maps, values = self.vae.decode_marks(crops.contiguous(memory_format=torch.channels_last))
-            self.vae.source = None
+            self.vae.source = self.vae.guides = None
         faces = from_afar(maps.float().sigmoid(), values.float().sigmoid()) * 2 - 1
         grid = here(alignment_grid(batch["kps"][picks] - corners[:, None] * 16, cells * 16))
         with autocast():
@@ -402,10 +411,11 @@ class Trainer:
         """Draw latents of held-out people's photos; (B, 3, 512, 512) in [-1, 1]."""
         with autocast():
             self.vae.source = here(self.held_out.pictures(photos))
+            self.vae.guides = here(self.held_out.guides(photos)) if self.vae.config.guided else None
             self.vae.source_level = detail_of(level)
             self.vae.seeds = seeds
             image: Tensor = self.vae.decode(latents).sample.float()
-            self.vae.source = None
+            self.vae.source = self.vae.guides = None
             self.vae.seeds = None
         return image.clamp(-1, 1)
 
@@ -448,8 +458,8 @@ class Trainer:
 
 
 def unpack(chain: Path, out: Path) -> Path:
-    """Take an exported chain (weights/mini) apart into OUT/vae and named weights to start from."""
-    MarkAutoencoder.from_pretrained(chain / "vae").float().save_pretrained(out / "vae")
+    """Take an exported chain (weights/mini) apart into OUT/vae, guided from now on, and named weights to start from."""
+    grown(chain / "vae").save_pretrained(out / "vae")
     own = {k: v.float() for k, v in load_file(chain / "unet" / "diffusion_pytorch_model.safetensors").items()}
     unet = build_unet()
     adapter = load_file(chain / "faceid" / "ip-adapter-faceid_mini.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from portrait.generate.families.mini.marks.layout import CELL, CHANNELS, GLOBALS, LAYERS, SLICES
+from portrait.generate.families.mini.marks.layout import CELL, CHANNELS, GLOBALS, GUIDES, LAYERS, SLICES
 
+CONFIG = tomllib.loads((Path(__file__).parent / "config.toml").read_text())["data"]
 CELLS = 128
 
 
@@ -61,6 +63,16 @@ class Index:
             raise OSError(f"{path} is no picture that can be read")
         return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
+    def guides(self, row: int, rng: np.random.Generator | None = None) -> np.ndarray:
+        """(len(GUIDES), 256, 256) uint8; with `rng` now and then 0, as if no mesh fitted the face."""
+        if rng is not None and rng.random() < CONFIG["unguided_share"]:
+            return np.zeros((len(GUIDES), 2 * CELLS, 2 * CELLS), np.uint8)
+        path = self.out / "pictures" / f"{self.ids[row]:05d}-guides.png"
+        planes = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if planes is None:
+            raise OSError(f"{path} is no picture that can be read")
+        return planes.reshape(len(GUIDES), 2 * CELLS, 2 * CELLS)
+
     def maps(self, target: Target) -> np.ndarray:
         """(CHANNELS, 128, 128) uint8, mapped from the disk."""
         path = self.out / "marks" / f"{self.ids[target.row]:05d}-{target.style}.npy"
@@ -82,6 +94,11 @@ def to_tensor(images: list[np.ndarray]) -> Tensor:
     """uint8 RGB pictures -> (B, 3, H, W) float32 in [-1, 1], channels last."""
     batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return batch.contiguous(memory_format=torch.channels_last)
+
+
+def to_guides(planes: list[np.ndarray]) -> Tensor:
+    """uint8 guides -> (B, len(GUIDES), H, W) float32 in [0, 1]."""
+    return torch.from_numpy(np.stack(planes)).float() / 255
 
 
 def flat_photo(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +128,7 @@ def relevance(maps: Tensor, values: Tensor) -> Tensor:
     painted = torch.cat([maps[:, SLICES[layer]] * use(layer) for layer in ("stroke", "facet")], 1)
     weight[:, SLICES["color"]] = 2 * (least + (4 * painted.amax(1, keepdim=True)).clamp(0, 1))
     weight[:, SLICES["direction"]] = least + use("stroke", "groove")
-    weight[:, SLICES["detail"]] = least + use("stroke", "facet")
+    weight[:, SLICES["detail"]] = least + use("stroke", "facet", "groove")
     weight[:, SLICES["dot_color"]] = least + use("dot") * (4 * maps[:, SLICES["dot"]]).clamp(0, 1)
     weight[:, SLICES["shape"]] *= 1.6
     weight[:, SLICES["line"]] *= 3.0

@@ -59,7 +59,8 @@ class FileEntry(TypedDict):
 def write_manifest(folder: Path) -> dict[str, FileEntry]:
     """List SHA-256 and size of every file; returns those of the model.
 
-    The style judge and the graphs have sections of their own: curves and thresholds are of the weights, and outlive them.
+    The style judge and the graphs have sections of their own: curves and thresholds are of the weights, and outlive them. So
+    has the face mesh as long as the decoder is not guided, and nothing is drawn with it.
     """
     files: dict[str, FileEntry] = {}
     for path in sorted(
@@ -72,6 +73,8 @@ def write_manifest(folder: Path) -> dict[str, FileEntry]:
         section: {name: files.pop(name) for name in list(files) if name.startswith(f"{section}/")}
         for section in ("judge", GRAPHS)
     }
+    if not json.loads((folder / "vae" / "config.json").read_text()).get("guided"):
+        sections["unused"] = {name: files.pop(name) for name in list(files) if name == "face_mesh.safetensors"}
     manifest = {"name": "mini", "files": files} | {name: listed for name, listed in sections.items() if listed}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     return files

@@ -11,8 +11,9 @@ the graphs alone, after a change of the code, and lists them in the manifest. Ne
 | text | tokens (B, T) | embeddings (B, T, D) |
 | photo | photo (1, 3, S, S) in [-1, 1] | unscaled latents (1, C, h, w) |
 | unet | noisy latents (B, C, h, w), the photo's latents and noise (1, C, h, w), level, timestep, texts (B, T, D), identity (B, 1, 512), scale of the adapter | v (B, C, h, w) |
-| decoder | unscaled latents (1, C, h, w), photo (1, 3, S, S), level | maps of marks (1, CHANNELS, S/4, S/4) and values (1, GLOBALS), in [0, 1] |
+| decoder | unscaled latents (1, C, h, w), photo (1, 3, S, S), level; guides (1, G, S/2, S/2) if it is guided | maps of marks (1, CHANNELS, S/4, S/4) and values (1, GLOBALS), in [0, 1] |
 | matte | photo (1, 3, 256, 256) in [-1, 1] | matte (256, 256) in [0, 1], the mean with the mirrored photo's |
+| face_mesh | aligned face (1, 3, 128, 128) in [-1, 1] | points (468, 2) from its middle, in units of the eyes' distance |
 """
 
 from __future__ import annotations
@@ -31,13 +32,16 @@ from unittest import mock
 import numpy as np
 import onnx
 import torch
+from face_mesh_net import FaceMeshNet
 from matte_net import MatteNet
 from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from portrait.generate.families.loading import quiet_libraries
+from portrait.generate.families.mini.face_mesh import SIDE as FACE_SIDE
 from portrait.generate.families.mini.family import NETWORKS
+from portrait.generate.families.mini.marks.layout import GUIDES
 from portrait.generate.families.mini.structure import detail_of, noise_augment, signal_of
 from portrait.generate.families.stable_diffusion.adapters import load_adapter
 from portrait.generate.families.stable_diffusion.load import load_pipeline
@@ -116,10 +120,24 @@ class Decoder(nn.Module):
         super().__init__()
         self.vae = pipe.vae
 
-    def forward(self, latents: Tensor, photo: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        with mock.patch.multiple(self.vae, source=photo, source_level=detail_of(level)):
+    def forward(
+        self, latents: Tensor, photo: Tensor, level: Tensor, guides: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        with mock.patch.multiple(self.vae, source=photo, guides=guides, source_level=detail_of(level)):
             maps, values = self.vae.decode_marks(latents)
         return maps.sigmoid(), values.sigmoid()
+
+
+class FaceMesh(nn.Module):
+    """An aligned face to its mesh."""
+
+    def __init__(self, net: FaceMeshNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, face: Tensor) -> Tensor:
+        mesh: Tensor = self.net(face)[0]
+        return mesh
 
 
 class Matte(nn.Module):
@@ -165,6 +183,12 @@ def write_graphs(folder: Path) -> None:
             ),
             "decoder": (Decoder(pipe), {"latents": latents, "photo": photo, "level": level}, ("maps", "values")),
         }
+        if pipe.vae.config.guided:
+            networks["decoder"][1]["guides"] = torch.zeros(1, len(GUIDES), side // 2, side // 2)
+        if (weights := likeness / "face_mesh.safetensors").is_file():
+            face_mesh = FaceMeshNet()
+            face_mesh.load_state_dict(load_file(weights))
+            networks["face_mesh"] = (FaceMesh(face_mesh), {"face": torch.zeros(1, 3, FACE_SIDE, FACE_SIDE)}, ("mesh",))
         if (weights := likeness / "matte.safetensors").is_file():
             net = MatteNet()
             net.load_state_dict(net.state_dict() | load_file(weights))

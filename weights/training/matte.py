@@ -25,7 +25,7 @@ from matte_net import MatteNet
 from matte_scenes import Scenes, load_person, stored_pictures
 from matte_teacher import make_mattes
 from safetensors.torch import save_file
-from stage import Stage, arguments
+from stage import Average, Stage, arguments
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -51,26 +51,6 @@ def matte_loss(logits: Tensor, matte: Tensor) -> Tensor:
         for d in (2, 3)
     ]
     return entropy + overlap + CONFIG["slope_weight"] * sum(slopes)
-
-
-class Average:
-    """The moving average of the weights, which is what is saved."""
-
-    def __init__(self, net: MatteNet) -> None:
-        self.net, self.steps = net, torch.zeros(())
-        self.mean = {name: value.detach().float().clone() for name, value in net.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self) -> None:
-        self.steps += 1
-        share = 1 - min(CONFIG["ema"], float(self.steps / (self.steps + 10)))
-        for name, value in self.net.state_dict().items():
-            self.mean[name].lerp_(value.float(), share)
-
-    def averaged(self) -> MatteNet:
-        net = MatteNet().eval()
-        net.load_state_dict(self.mean)
-        return net.requires_grad_(False)
 
 
 def score(net: MatteNet, pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float, list[np.ndarray]]:
@@ -140,7 +120,7 @@ def main() -> None:
 
     torch.manual_seed(ALL["seed"])
     net = MatteNet().to(DEVICE, memory_format=torch.channels_last).train()
-    average = Average(net)
+    average = Average(net, CONFIG["ema"])
     flat = [p for p in net.parameters() if p.ndim < 2]
     solid = [p for p in net.parameters() if p.ndim >= 2]
     groups = [{"params": solid, "weight_decay": CONFIG["weight_decay"]}, {"params": flat, "weight_decay": 0.0}]

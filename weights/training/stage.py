@@ -1,4 +1,4 @@
-"""A stage's clock and checkpoint, alike in all stages that train.
+"""A stage's clock and checkpoint, alike in all stages that train, and the moving average of a network's weights.
 
 `--minutes` is the whole time of a stage, however many runs it takes: the checkpoint keeps the time spent, and the
 learning rate falls along the whole.
@@ -7,14 +7,18 @@ learning rate falls along the whole.
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from device import DEVICE
-from torch import Tensor
+from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def arguments(description: str | None, minutes: float) -> argparse.ArgumentParser:
@@ -87,3 +91,29 @@ class Stage:
         partial = self._path.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(self._path)
+
+
+class Average(Generic[Network]):
+    """The moving average of a network's weights, which is what is saved.
+
+    Args:
+        net: The network that is trained.
+        keep: The share of the average that each update keeps; less in the first ones.
+    """
+
+    def __init__(self, net: Network, keep: float) -> None:
+        self.net, self.keep, self.steps = net, keep, torch.zeros(())
+        self.mean = {name: value.detach().float().clone() for name, value in net.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self.steps += 1
+        share = 1 - min(self.keep, float(self.steps / (self.steps + 10)))
+        for name, value in self.net.state_dict().items():
+            self.mean[name].lerp_(value.float(), share)
+
+    def averaged(self) -> Network:
+        """A copy of the network with the averaged weights."""
+        net = copy.deepcopy(self.net).eval()
+        net.load_state_dict(self.mean)
+        return net.requires_grad_(False)

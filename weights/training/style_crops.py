@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 from autoencoder import decode
-from examples import Index, Target, to_tensor
+from examples import Index, Target, to_guides, to_tensor
 
 from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder, marks_from
 from portrait.generate.families.mini.marks.layout import FULL_SIZE, Marks
@@ -81,8 +81,8 @@ def drawn(index: Index, target: Target, vae: MarkAutoencoder | None, seed: int) 
             latents = vae.encode_marks(torch.from_numpy(maps)[None], torch.from_numpy(target.values)[None]).float()
             noise = torch.from_numpy(rng.normal(size=latents.shape).astype(np.float32))
             latents = latents + rng.uniform(0, NOISE) * noise
-            photo = to_tensor([index.photo(target.row)])
-            marks = marks_from(*decode(vae, latents, photo, float(rng.uniform(0.4, 1))))[0]
+            photo, guides = to_tensor([index.photo(target.row)]), to_guides([index.guides(target.row)])
+            marks = marks_from(*decode(vae, latents, photo, guides, float(rng.uniform(0.4, 1))))[0]
     return RgbImage((draw(marks, FULL_SIZE, seed) * 255 + 0.5).astype(np.uint8))
 
 

@@ -23,10 +23,10 @@ from portrait.generate.checks import (
     part_of,
     require_picture,
 )
-from portrait.generate.families.mini.marks.layout import to_draw
+from portrait.generate.families.mini.marks.layout import GUIDES, to_draw
 from portrait.generate.families.mini.marks.rasterize import Canvas, draw
 from portrait.generate.families.mini.sampling import PHOTO_NOISE, Ddim, randn
-from portrait.generate.families.mini.surroundings import Surroundings
+from portrait.generate.families.mini.seen import LastSeen
 from portrait.generate.families.mini.tokenizer import PromptTokenizer
 from portrait.generate.inputs import MAX_PROMPTS, Cache, as_planes, at_side
 from portrait.generate.onnx_network import OnnxNetwork, oom_is_memory_limit, read_weights
@@ -45,13 +45,14 @@ Array = NDArray[np.float32]
 class Conditions:
     """Everything that does not change between the attempts at one portrait.
 
-    `size` is the side of the pictures to make; `photo` is the photo at the recipe's resolution, (1, 3, S, S) in [-1, 1];
-    `latents` are its scaled ones, (1, C, h, w); `texts` are (2, T, D) embeddings, and `identity` is (2, 1, 512), both with the
-    negative first.
+    `size` is the side of the pictures to make; `photo` is the photo at the recipe's resolution, (1, 3, S, S) in [-1, 1], and
+    `guides` show where its features lie, (1, len(GUIDES), S/2, S/2) in [0, 1]; `latents` are its scaled ones, (1, C, h, w);
+    `texts` are (2, T, D) embeddings, and `identity` is (2, 1, 512), both with the negative first.
     """
 
     size: int
     photo: Array
+    guides: Array
     latents: Array
     texts: Array
     identity: Array
@@ -81,7 +82,8 @@ class MiniGenerator:
         self.digests = graphs | listed | adapter_digest(recipe, listed)
         try:
             self._tokenizer = PromptTokenizer(base / "tokenizer")
-            self._scaling = float(json.loads((base / "vae" / "config.json").read_text("utf-8"))["scaling_factor"])
+            about = json.loads((base / "vae" / "config.json").read_text("utf-8"))
+            self._scaling, self._takes_guides = float(about["scaling_factor"]), bool(about.get("guided", False))
         except Exception as error:  # tokenizers and json raise their own errors
             raise WeightsCorruptError(f"{base} is not a folder of mini: {one_line(error, 200)}") from error
         self._schedule = Ddim(base / "scheduler" / "scheduler_config.json")
@@ -92,7 +94,7 @@ class MiniGenerator:
         self._text = self._network("text", read_weights(base / "text_encoder" / "model.safetensors"))
         self._encoder, self._decoder = self._network("photo", encoder), self._network("decoder", decoder)
         self._unet = self._network("unet", unet)
-        self._surroundings = Surroundings()
+        self._last_seen = LastSeen(self._takes_guides)
         self._latents, self._texts = Cache[Array](1), Cache[Array](MAX_PROMPTS)
 
     def _network(self, name: str, weights: dict[str, Array]) -> OnnxNetwork:
@@ -111,14 +113,15 @@ class MiniGenerator:
         """Encode photo, prompt and identity once; see `DiffusionGenerator.prepare`."""
         check_embedding(embedding)
         size, side = image.shape[0], self.recipe.resolution
-        seen = self._surroundings.of(at_side(image, side), None if face is None else face.moved(side / size, 0, 0))
-        photo = as_planes(seen)
-        latents = self._latents.get(pixels_sha256(seen), lambda: self._encoder(photo=photo)[0])
+        seen = self._last_seen.of(at_side(image, side), None if face is None else face.moved(side / size, 0, 0))
+        photo = as_planes(seen.picture)
+        latents = self._latents.get(pixels_sha256(seen.picture), lambda: self._encoder(photo=photo)[0])
         texts = (negative_prompt or self.recipe.negative_prompt, prompt)
         identity = np.asarray(embedding, np.float32)
         return Conditions(
             size=size,
             photo=photo,
+            guides=seen.guides[None],
             latents=latents * np.float32(self._scaling),
             texts=self._texts.get(texts, lambda: self._encode(texts)),
             identity=np.stack([np.zeros_like(identity), identity])[:, None],
@@ -182,8 +185,14 @@ class MiniGenerator:
         return as_picture(canvas, self)
 
     def _decode(self, latents: Array, conditions: Conditions, level: float, seed: int) -> Canvas:
-        maps, values = self._decoder(latents=latents / np.float32(self._scaling), photo=conditions.photo, level=level)
+        maps, values = self._decoded(latents / np.float32(self._scaling), conditions.photo, conditions.guides, level)
         return draw(to_draw(maps[0], values[0]), conditions.size, seed)
+
+    def _decoded(self, latents: Array, photo: Array, guides: Array, level: float) -> tuple[Array, Array]:
+        """Maps and values of unscaled latents; the graph of a decoder without guides has no input for them."""
+        shown = {"guides": guides} if self._takes_guides else {}
+        maps, values = self._decoder(latents=latents, photo=photo, level=level, **shown)
+        return maps, values
 
     def passes(self, knobs: Knobs) -> int:
         """How many forward passes of the denoising network these knobs cost per picture."""
@@ -198,10 +207,11 @@ class MiniGenerator:
         """Pass the photo through the autoencoder alone, (S, S, 3) uint8: a copy without any style."""
         photo = as_planes(image)
         (latents,) = self._encoder(photo=photo)
-        maps, values = self._decoder(latents=latents, photo=photo, level=0.0)  # at 0 the photo is not shown
+        guides = np.zeros((1, len(GUIDES), *(side // 2 for side in photo.shape[2:])), np.float32)
+        maps, values = self._decoded(latents, photo, guides, 0.0)  # at 0 the photo is not shown
         return as_pixels(draw(to_draw(maps[0], values[0]), image.shape[0], 0))
 
     def clear_cache(self) -> None:
         """Forget everything cached for the last photo."""
-        self._surroundings.clear()
+        self._last_seen.clear()
         self._latents.clear()

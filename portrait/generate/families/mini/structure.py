@@ -89,7 +89,13 @@ class MarkUNet(UNet2DConditionModel):
 
 @contextmanager
 def condition_on_source(
-    pipe: Any, latents: Tensor, picture: Tensor, level: float, seeds: Sequence[int], size: int
+    pipe: Any,
+    latents: Tensor,
+    picture: Tensor,
+    level: float,
+    seeds: Sequence[int],
+    size: int,
+    guides: Tensor | None = None,
 ) -> Iterator[None]:
     """Within the block, the pipeline's UNet and decoder see the photo at a signal level.
 
@@ -103,6 +109,7 @@ def condition_on_source(
         level: In [0, 1], as told to the model; at 1 it sees everything and draws the finest marks.
         seeds: One per picture.
         size: Side of the pictures in pixels, if the decoder draws marks.
+        guides: (B, len(GUIDES), H/2, W/2) in [0, 1], for a decoder that is guided.
     """
     sees_source = isinstance(pipe.unet, MarkUNet)
     if sees_source:
@@ -116,6 +123,7 @@ def condition_on_source(
         pipe.vae.seeds = tuple(seeds)
         pipe.vae.size = size
         pipe.vae.source = picture
+        pipe.vae.guides = guides
         pipe.vae.source_level = detail_of(level)
     try:
         yield
@@ -125,6 +133,7 @@ def condition_on_source(
             pipe.unet.level = None
         if draws_marks:
             pipe.vae.source = None
+            pipe.vae.guides = None
             pipe.vae.source_level = 1.0
             pipe.vae.seeds = None
             pipe.vae.size = None

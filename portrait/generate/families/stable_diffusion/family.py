@@ -50,7 +50,7 @@ class Conditions:
     which is larger if the decoder draws marks; `latents` are (1, C, h, w), scaled; `prompt` and
     `negative` (1, T, D) text embeddings, `pooled` the (1, P) ones of SDXL, (positive, negative). `clip` are the image
     encoder's (2, T, W) hidden states of an empty picture and of the face, `control` is the ControlNet's input,
-    (1, 3, S, S) in [0, 1].
+    (1, 3, S, S) in [0, 1], and `guides` is what a decoder of `mini` is shown beside the photo, (1, G, S/2, S/2) in [0, 1].
     """
 
     picture: Tensor
@@ -62,6 +62,7 @@ class Conditions:
     pooled: tuple[Tensor, Tensor] | None = None
     clip: Tensor | None = None
     control: Tensor | None = None
+    guides: Tensor | None = None
 
 
 class FamilyInputs(TypedDict, total=False):
@@ -121,7 +122,7 @@ class StableDiffusion:
         """
         size = request.image.shape[0]
         face = None if request.face is None else request.face.moved(self._recipe.resolution / size, 0, 0)
-        image = self._seen(at_side(request.image, self._recipe.resolution), face)
+        image, guides = self._seen(at_side(request.image, self._recipe.resolution), face)
         picture = as_batch(image, self.pipe._execution_device)
         control = None
         if self._recipe.structure == "controlnet":
@@ -141,11 +142,12 @@ class StableDiffusion:
             pooled=(texts[2].float(), texts[3].float()) if len(texts) == 4 else None,
             clip=clip,
             control=control,
+            guides=guides,
         )
 
-    def _seen(self, image: RgbImage, face: Face | None) -> RgbImage:
-        """What the model sees of a photo at its resolution; here all of it."""
-        return image
+    def _seen(self, image: RgbImage, face: Face | None) -> tuple[RgbImage, Tensor | None]:
+        """What the model sees of a photo at its resolution, and guides to it; here all of it, and none."""
+        return image, None
 
     def _photo_latents(self, image: RgbImage, picture: Tensor) -> Tensor:
         """The photo's unscaled latents; those of the last photo are cached, because its styles share them."""

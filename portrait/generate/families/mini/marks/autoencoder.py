@@ -17,10 +17,19 @@ from diffusers.models.autoencoders.vae import DecoderOutput
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from portrait.generate.families.mini.marks.layout import CHANNELS, GLOBALS, SLICES, Marks, to_draw
+from portrait.generate.families.mini.marks.layout import (
+    CHANNELS,
+    GLOBALS,
+    GUIDE_MAPS,
+    SLICES,
+    Marks,
+    to_draw,
+)
 from portrait.generate.families.mini.marks.rasterize import draw
 
 CELLS_PER_LATENT = 4
+FADING_GUIDES = 0.25
+"""The level of the photo below which guides fade with it; above, they are shown at full strength."""
 TONE_LIMITS = (0.75, 0.55, 0.38, 0.22)
 """Lightness levels at which a photo is divided into tones, whose outlines it is read as."""
 
@@ -40,15 +49,16 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.silu(self.conv1(F.silu(self.norm(x)))))
 
 
-def read_photo(photo: Tensor) -> Tensor:
+def read_photo(photo: Tensor, guides: Tensor | None = None) -> Tensor:
     """Represent a photo as maps of marks, so that one encoder serves both.
 
     Args:
         photo: (B, 3, H, W) in [-1, 1]; H and W are multiples of 4.
+        guides: (B, len(GUIDES), H/2, W/2), for the decoder.
 
     Returns:
         (B, CHANNELS, H/4, W/4): its colors, the outlines of its tones, its dark lines and their direction. The maps that
-        tell the medium are 0.
+        tell the medium hold the guides, or 0.
     """
     rgb = (photo.float() + 1) / 2
     small = F.avg_pool2d(rgb, 4)
@@ -68,8 +78,13 @@ def read_photo(photo: Tensor) -> Tensor:
         "line": F.pixel_unshuffle((8 * (far - near)).clamp(0, 1), 2),
         "direction": torch.cat([0.5 - 0.5 * (xx - yy) / energy, 0.5 - xy / energy], 1),
     }
-    nothing = torch.zeros_like(small[:, :1])
-    rest = {name: nothing.repeat(1, s.stop - s.start, 1, 1) for name, s in SLICES.items()}
+    if guides is None:
+        nothing = torch.zeros_like(small[:, :1])
+        rest = {name: nothing.repeat(1, s.stop - s.start, 1, 1) for name, s in SLICES.items()}
+    else:
+        sizes = [SLICES[name].stop - SLICES[name].start for name in GUIDE_MAPS]
+        shown = F.pixel_unshuffle(guides.to(small), 2).split(sizes, 1)
+        rest = dict.fromkeys(SLICES, small) | dict(zip(GUIDE_MAPS, shown, strict=True))  # in the order of the maps
     return torch.cat(list((rest | maps).values()), 1)
 
 
@@ -96,10 +111,13 @@ class MarkAutoencoder(ModelMixin, ConfigMixin):
         map_channels: Channels of the maps; any number but the current layout's is refused.
         global_values: Values for the whole picture.
         scaling_factor: Latents times this have unit variance, as in every diffusers autoencoder.
+        guided: Whether the decoder is shown guides beside the photo, and the photo under a kind light.
     """
 
     source: Tensor | None = None
     """(B, 3, H, W) photos in [-1, 1] from which `decode` takes fine outlines, or None."""
+    guides: Tensor | None = None
+    """(B, len(GUIDES), H/2, W/2) in [0, 1], shown with `source`; None: nothing is known of the face."""
     source_level: Tensor | float = 1.0
     """Factor of the skip connection's features, in [0, 1]."""
     seeds: Sequence[int] | None = None
@@ -118,6 +136,7 @@ class MarkAutoencoder(ModelMixin, ConfigMixin):
         map_channels: int = CHANNELS,
         global_values: int = len(GLOBALS),
         scaling_factor: float = 1.0,
+        guided: bool = False,
         block_out_channels: tuple[int, ...] = (1, 1, 1, 1, 1),  # its length tells pipelines the scale factor, 2 ** 4
     ) -> None:
         super().__init__()
@@ -166,13 +185,19 @@ class MarkAutoencoder(ModelMixin, ConfigMixin):
         x = self.stage16(z)
         values = self.global_head(x.mean((2, 3)))
         x = self.grow16(x)
-        photo_maps = None if self.source is None else 2 * read_photo(self.source).to(z.dtype) - 1
+        photo_maps = None if self.source is None else 2 * read_photo(self.source, self._shown_guides()).to(z.dtype) - 1
         if photo_maps is not None:
             x = x + self.source_level * self.skip8(photo_maps)
         x = self.stage8(x)
         if photo_maps is not None:
             x = x + self.source_level * self.skip4(photo_maps)
         return self.stage4(x), values
+
+    def _shown_guides(self) -> Tensor | None:
+        """The guides, as much stronger as the level makes the photo's features weaker: a bold eye lies where a fine one does."""
+        if self.guides is None:
+            return None
+        return self.guides / torch.as_tensor(self.source_level, device=self.guides.device).clamp(min=FADING_GUIDES)
 
     def decode(
         self, z: Tensor, generator: torch.Generator | None = None, return_dict: bool = True

@@ -38,7 +38,7 @@ COARSE_MAPS = {
 }
 
 LAYERS = ("shape", "facet", "stroke", "grain", "hatch", "groove", "dot", "line", "light")
-"""The layers of a picture, from the sheet upward; each medium uses a few of them."""
+"""The layers of a picture; each medium uses a few of them. The rasterizer says which lies on which."""
 
 GLOBALS = (
     *(f"use_{layer}" for layer in LAYERS),  # 1: the medium uses this layer, 0: ignore the layer's maps
@@ -108,6 +108,15 @@ SLICES = _slices()
 """The channels of each map."""
 
 CHANNELS = max(s.stop for s in SLICES.values())
+
+PHOTO_MAPS = ("shape", "line", "paper", "color", "direction")
+"""The maps that a photo is read as."""
+
+GUIDE_MAPS = tuple(name for name in SLICES if name not in PHOTO_MAPS)
+"""The other maps: where a photo is shown, they have room for guides."""
+
+GUIDES = ("lids", "eyes", "irises", "brows", "lips", "lines", "face")
+"""Planes with 2 x 2 pixels per cell that show a decoder where the features of the face lie; they fill `GUIDE_MAPS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
