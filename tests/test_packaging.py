@@ -44,6 +44,7 @@ def test_the_wheel_carries_mini_and_the_tables(tmp_path: Path) -> None:
         "report/templates/drift.html",
         "report/templates/drift.css",
         "report/templates/drift.js",
+        "studio/templates/viewer.html",
     ]
     expected += ["studio/frame.css", "studio/page.css", "studio/page.js"]
     expected += [f"studio/samples/mini/{style}.webp" for style in load_recipe("mini").styles]

@@ -60,6 +60,7 @@ from portrait.studio.downloads import file_of, links
 from portrait.studio.jobs import RenderJob
 from portrait.studio.model_host import ModelHost
 from portrait.studio.presets import preset_toml, read_preset
+from portrait.studio.render import sample_of
 from portrait.studio.reports import Reports
 from portrait.studio.serve import private_folder
 from portrait.studio.session import MAX_HISTORY, Session
@@ -660,9 +661,9 @@ def test_the_models_forget_the_last_photo(tmp_path: Path) -> None:
     shop = a_shop(tmp_path)
     list(shop.start(a_photo(), requested(shop, keep=["background"]), on_subject=lambda subject: None).events())
     loop = shop.loop("mini")
-    assert loop._last_kept is not None
+    assert len(loop._kept) == 1
     shop.clear_cache()
-    assert loop._last_kept is None
+    assert len(loop._kept) == 0
 
 
 # --- the command
@@ -726,7 +727,7 @@ def test_unused_parts_of_a_text_are_named_below_the_picture(tmp_path: Path) -> N
     session.history[0] = replace(session.history[0], portrait=replace(portrait, record=record))
     html, _, panel = viewer.result_html(session, load_recipe("mini")).partition('class="panel"')
     for part in (html, panel):
-        assert "the prompt&#x27;s end is not used: &lt;tiger&gt;" in part
+        assert "the prompt&#39;s end is not used: &lt;tiger&gt;" in part
 
 
 def test_what_burned_or_missed_the_style_is_shown_with_its_limit(tmp_path: Path) -> None:
@@ -776,7 +777,7 @@ def test_likeness_in_words_follows_the_threshold() -> None:
 
 def test_every_style_of_mini_has_a_sample_and_another_recipe_says_that_it_has_none() -> None:
     recipe = load_recipe("mini")
-    assert all(controls.sample_of("mini", style) for style in recipe.styles)
+    assert all(sample_of("mini", style) for style in recipe.styles)
     made_with = json.loads((Path(page.__file__).parent / "samples" / "mini" / "weights.json").read_text())
     assert made_with == verify_manifest(recipe.base)  # else run eval/style_samples.py
     for name, has_sample in (("mini", True), ("sd15-faceid", False)):
@@ -905,12 +906,12 @@ def test_the_page_of_a_run_that_continued_is_made_again(tmp_path: Path) -> None:
     """Even while its newest rows are only in the log beside the ledger."""
     file, page = tmp_path / "june" / "ledger.sqlite", tmp_path / "june" / "report" / "index.html"
     with Ledger.create(file.parent) as ledger:
-        ledger.set("name", "june")
+        ledger.set(name="june")
         write_bytes(page, b"the page of before")
         for path, seconds in ((file, 1), (page, 2), (file.with_name("ledger.sqlite-wal"), 1)):
             os.utime(path, (seconds, seconds))
         assert Reports(tmp_path).page("june") == "the page of before"
-        ledger.set("name", "July")
+        ledger.set(name="July")
         with pytest.raises(EvaluationError, match="nothing was made yet"):
             Reports(tmp_path).page("june")
 
@@ -1160,7 +1161,7 @@ def test_of_a_call_nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.Mon
         file, _ = client.predict(
             handle_file(str(tmp_path / "anna.png")), style="oil", keep=["background"], api_name="/stylize"
         )
-        until(lambda: shop.loop("mini")._last_kept is None)
+        until(lambda: len(shop.loop("mini")._kept) == 0)
         assert Path(file).is_file()
         assert list(folder.rglob("*.png"))  # it may be fetched again for a while
         send(url, b"an upload that nobody used")
@@ -1186,12 +1187,12 @@ def test_who_was_idle_for_long_or_left_is_forgotten_by_everything(tmp_path: Path
         here.states.session_data[name] = object()
     job = shop.start(a_photo(), requested(shop))
     assert generator.started.wait(60)  # it waits in its first step, and changes nothing
-    shop.loop("mini")._last_kept = ("a photo", "its pixels")  # type: ignore[assignment]
+    shop.loop("mini")._kept.get("a photo", lambda: "its pixels")  # type: ignore[arg-type,return-value]
     sessions["busy"].job = job
     for name in ("idle", "busy"):
         sessions[name].last_used -= registry.IDLE_SECONDS + 1
     here.sweep()
-    assert shop.loop("mini")._last_kept is None
+    assert len(shop.loop("mini")._kept) == 0
     here.end(SimpleNamespace(session_hash="left"))  # type: ignore[arg-type]
     here.sweep()
     assert sessions["left"].photo is not None  # it may be a reload
@@ -1214,10 +1215,10 @@ def test_a_photo_is_forgotten_also_when_its_visitor_leaves_while_it_is_worked_on
     assert next(event for event in job.events() if event.preview is not None)  # after it, only the gate
     session.forget()
     shop.clear_cache()
-    shop.loop("mini")._last_kept = ("a photo", "its pixels")  # type: ignore[assignment]  # the thread is not done yet
+    shop.loop("mini")._kept.get("a photo", lambda: "its pixels")  # type: ignore[arg-type,return-value]  # the thread is not done yet
     gate.release()
     assert [event.kind for event in job.events()][-1] == "cancelled"
-    assert shop.loop("mini")._last_kept is None
+    assert len(shop.loop("mini")._kept) == 0
 
 
 def test_a_tab_that_is_reloaded_has_everything_again(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from portrait.recipes.load import load_recipe
 from portrait.settings import Settings
 from portrait.studio import controls
 from portrait.studio.controls import FieldError, controls_html, first_form, fitting, form_of, settings_asked
+from portrait.studio.session import Session
 from portrait.studio.web_settings import Choices, web_settings
 
 
@@ -81,11 +83,13 @@ def test_a_model_without_a_language_is_offered_no_prompt() -> None:
         assert ('name="prompt"' in html) == (name != "mini")
 
 
-def test_every_text_in_the_form_is_escaped() -> None:
+def test_every_text_in_the_form_is_escaped(tmp_path: Path) -> None:
     recipe = load_recipe("mini")
     form = first_form(recipe, replace(Settings(), prompt='"><script>'))
+    session = Session(tmp_path)
+    session.backdrop = tmp_path / "<u>.png"
     for html in (
-        controls_html(recipe, form | {"region": '"><b>'}, ["<i>"], controls.PhotoInputs(backdrop="<u>.png")),
+        controls_html(recipe, form | {"region": '"><b>'}, ["<i>"], session),
         controls_html(replace(recipe, prompts="rich"), form, ["mini"]),
     ):
         assert not re.search(r"<script>|<b>|<i>|<u>", html)

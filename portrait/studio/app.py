@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from pydantic import BaseModel, ConfigDict, Field
 
 from portrait.errors import PortraitError, SettingsError
 from portrait.faces.identity import require_large_enough
-from portrait.images import thumbnail
 from portrait.provenance.credentials import Signer
 from portrait.recipes.load import load_recipe
-from portrait.records import RgbImage
 from portrait.settings import Settings
 from portrait.studio import page, strings, viewer
 from portrait.studio.controls import (
     FieldError,
-    PhotoInputs,
+    Form,
     controls_html,
     first_form,
     fitting,
@@ -32,6 +31,7 @@ from portrait.studio.drawing import PREVIEW_SIDE, Drawing, Render, framed, fresh
 from portrait.studio.jobs import to_user_error
 from portrait.studio.model_host import ModelHost
 from portrait.studio.presets import preset_toml, read_preset
+from portrait.studio.render import data_uri, from_template
 from portrait.studio.reports import Reports
 from portrait.studio.reports_tab import ReportsTab
 from portrait.studio.service import Service
@@ -47,8 +47,29 @@ CAPTURE_NAMES = ("camera.png", "image.png")
 
 Updates = dict[Any, Any]
 """Component -> its new value or properties."""
-Action = Mapping[str, Any]
-"""A message from the browser: `act`, the `values` of the form, and what the action needs."""
+
+
+class Action(BaseModel):
+    """What a visitor does, as the browser says it: `act`, the `values` of the form, and what the action needs.
+
+    `key` and `load` are for hello, `path` and `name` for a file; `number` is of a picture or a reference photo. `is_form` says
+    that the form changes.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    act: str
+    values: Form = {}
+    key: str = ""
+    load: str = ""
+    path: str = ""
+    name: str = ""
+    face: int = 0
+    more: str = ""
+    do: str = ""
+    number: int | None = None
+    on: bool = False
+    is_form: bool = Field(False, alias="form")
 
 
 def _ends_with_skip(handler: Callable[..., Iterator[Updates]]) -> Callable[..., Iterator[Updates]]:
@@ -64,10 +85,6 @@ def _ends_with_skip(handler: Callable[..., Iterator[Updates]]) -> Callable[..., 
         yield {self.photo: gr.skip()}
 
     return handle
-
-
-def _small_uri(image: RgbImage) -> str:
-    return page.data_uri(thumbnail(image, PREVIEW_SIDE), quality=75)
 
 
 class StudioPage:
@@ -113,7 +130,7 @@ class StudioPage:
                     with gr.Column(elem_classes="controls"):
                         self.photo = self._part("photo", page.photo_html(None, local=self.local))
                         self.controls = self._part("controls", controls_html(first, form, self.drawing.recipes()))
-                        self._fixed(page.footer_html())
+                        self._fixed(from_template("footer.html"))
                     with gr.Column(elem_classes="showing"):
                         self.result = self._part("viewer", viewer.empty_html(first))
                         self.history = self._part("history", "")
@@ -125,7 +142,7 @@ class StudioPage:
                 apply_default_css=False,
                 js_on_load="portraitStudio.connect(element, trigger, upload, watch)",
             )
-            self._fixed(page.dialogs_html())
+            self._fixed(from_template("dialogs.html"))
             self._wire(blocks)
             self.service.build()
         blocks.queue(default_concurrency_limit=None, max_size=64)
@@ -160,10 +177,8 @@ class StudioPage:
         return {self.photo: page.photo_html(session, local=self.local, **more)}
 
     def _controls(self, session: Session) -> Updates:
-        inputs = PhotoInputs(crop=page.crop_view(session), backdrop=session.backdrop.name if session.backdrop else "")
-        return {
-            self.controls: controls_html(self.drawing.recipe(session), session.form, self.drawing.recipes(), inputs)
-        }
+        recipe = self.drawing.recipe(session)
+        return {self.controls: controls_html(recipe, session.form, self.drawing.recipes(), session)}
 
     def _result(self, session: Session, **more: str) -> Updates:
         html = viewer.result_html(session, self.drawing.recipe(session), viewer.Notice(**more))
@@ -174,18 +189,18 @@ class StudioPage:
     @_ends_with_skip
     def _on_act(self, request: gr.Request, event: gr.EventData) -> Iterator[Updates]:
         """Handle everything that a visitor does on the page, except canceling."""
-        action: Action = event._data
-        if action["act"] == "hello":
-            yield from self._on_hello(request, str(action["key"]), str(action.get("load", "")))
+        action = Action.model_validate(event._data)
+        if action.act == "hello":
+            yield from self._on_hello(request, action.key, action.load)
             return
         session = self.sessions.get(request)
         if session.lost:  # the page was open before the studio was restarted
             session.lost = False
             yield self._forgotten_page(session, strings.LOST)
-            if action["act"] != "photo":
+            if action.act != "photo":
                 return
-        if action.get("values"):
-            session.form = dict(action["values"])
+        if action.values:
+            session.form = action.values
             session.form = fitting(session.form, self.drawing.recipe(session))
         acts: dict[str, Callable[[gr.Request, Session, Action], Iterator[Updates]]] = {
             "photo": self._on_photo,
@@ -202,7 +217,7 @@ class StudioPage:
             "history": self._on_history,
             "reset": self._on_reset,
         }
-        yield from acts[action["act"]](request, session, action)
+        yield from acts[action.act](request, session, action)
 
     def _on_hello(self, request: gr.Request, key: str, load: str = "") -> Iterator[Updates]:
         """A page was loaded: show what its session has, if it had one before.
@@ -249,7 +264,7 @@ class StudioPage:
         """Read the uploaded photo and open it; return False if the visitor has chosen another one, or none, in the meantime."""
         try:
             with session.reading:
-                data, name = take_upload(action, self.folder)
+                data, name = take_upload(action.path, action.name, self.folder)
                 if session.upload_generation != generation:
                     return False
                 photo = read_upload(data, name, lambda: session.upload_generation == generation)
@@ -266,7 +281,7 @@ class StudioPage:
 
     def _on_face(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
         before = session.face
-        session.choose(int(action["face"]))
+        session.choose(action.face)
         if session.face != before:
             session.form["shift"] = "0,0" if before is not None else session.form["shift"]
             yield {**self._photo(session), **self._controls(session), self.previews: ""}
@@ -275,7 +290,7 @@ class StudioPage:
     def _on_adjust(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
         """Apply settings that show in every picture at once, if it is clear who is meant."""
         if session.face is None:
-            if action.get("form"):
+            if action.is_form:
                 yield self._controls(session)
             return
         yield from self._on_make(request, session, action)
@@ -287,7 +302,7 @@ class StudioPage:
     def _on_backdrop(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
         """Take a picture of the visitor's own as background."""
         try:
-            session.take_backdrop(*take_upload(action, self.folder))
+            session.take_backdrop(*take_upload(action.path, action.name, self.folder))
         except Exception as error:
             yield self._show_error(session, to_user_error(error))
             return
@@ -301,14 +316,14 @@ class StudioPage:
         except PortraitError as error:
             yield self._show_error(session, error)
             return
-        if action.get("form"):  # the style has palettes of its own
+        if action.is_form:  # the style has palettes of its own
             yield self._controls(session)
         yield from self._make(request, session, settings)
 
     def _on_more(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
         """More like the photo, more artistic, or again: starting from the picture that is shown."""
         entry = session.find(session.current)
-        wish = action["more"]
+        wish = action.more
         try:
             now = self.drawing.settings(session)
             if entry is None:
@@ -329,10 +344,10 @@ class StudioPage:
     def _on_reference(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
         """Add or remove a photo of the same person; the next portrait uses all of them."""
         try:
-            if action["act"] == "drop-reference":
-                session.drop_reference(int(action["number"]))
+            if action.act == "drop-reference":
+                session.drop_reference(action.number)
             else:
-                data, name = take_upload(action, self.folder)
+                data, name = take_upload(action.path, action.name, self.folder)
                 reference = self.models.upright(read_upload(data, name, lambda: not session.closed))
                 if session.photo is None or session.face is None:
                     raise SettingsError(strings.NEED_PHOTO)
@@ -356,7 +371,7 @@ class StudioPage:
     def _on_look(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
         """Load a look's file into the form, and draw it at once."""
         try:
-            data, _ = take_upload(action, self.folder)
+            data, _ = take_upload(action.path, action.name, self.folder)
             text = data.decode("utf-8-sig", errors="replace")
             settings = read_preset(text, self.models.settings, session.backdrop)
         except Exception as error:
@@ -369,18 +384,17 @@ class StudioPage:
     def _on_history(self, request: gr.Request, session: Session, action: Action) -> Iterator[Updates]:
         """Show, compare, star or delete a picture, or undo that."""
         before = session.current
-        do = action["do"]
-        number = action.get("number")
+        do = action.do
         if do == "compare":
-            session.compare(number)
+            session.compare(action.number)
         elif do == "star":
-            session.star(int(action["number"]), bool(action["on"]))
+            session.star(action.number, action.on)
         elif do == "delete":
-            session.delete(int(action["number"]))
+            session.delete(action.number)
         elif do == "undo":
             session.undo()
         elif do == "show":
-            session.show(int(action["number"]))
+            session.show(action.number)
         if do in ("choices", "show", "undo") and not session.is_working:
             session.is_choosing = do == "choices"
         entry = session.find(session.current)
@@ -449,7 +463,8 @@ class StudioPage:
     def _follow(self, session: Session, render: Render) -> Iterator[Updates]:
         """Show the progress of a job, as long as the visitor requests nothing else."""
         entry = session.find(session.current)
-        placeholder = _small_uri(portrait_square(entry.portrait) if entry else framed(session, render.photo))
+        before = portrait_square(entry.portrait) if entry else framed(session, render.photo)
+        placeholder = data_uri(before, side=PREVIEW_SIDE, quality=75)
         preview = ""
         yield {self.result: viewer.working_html(session, None, render.variants, preview, placeholder)}
         for event in render.job.events():
@@ -465,7 +480,7 @@ class StudioPage:
                 render.message = strings.CANCELLED
             else:
                 if event.preview is not None:
-                    preview = _small_uri(event.preview)
+                    preview = data_uri(event.preview, side=PREVIEW_SIDE, quality=75)
                 yield {self.result: viewer.working_html(session, event, render.variants, preview, placeholder)}
 
     def _preview(self, session: Session) -> Iterator[Updates]:
@@ -478,9 +493,7 @@ class StudioPage:
         for event in previews.job.events():
             if event.kind == "preview" and event.preview is not None:
                 key = (previews.recipe, event.style, previews.crop, event.balance)
-                if not session.keep_preview(
-                    previews.job, key, page.data_uri(event.preview, quality=80, generated=True)
-                ):
+                if not session.keep_preview(previews.job, key, data_uri(event.preview, quality=80, generated=True)):
                     return
                 yield {self.previews: page.previews_html(session, *what)}
 

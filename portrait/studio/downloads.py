@@ -126,11 +126,6 @@ def _archive(entry: HistoryEntry, signer: Signer | None) -> bytes:
     return _zip([(entry, name) for name in names], signer)
 
 
-def all_pictures(session: Session, signer: Signer | None = None) -> bytes:
-    """A ZIP with every picture of a session as PNG, and its record."""
-    return _zip([(entry, f"{entry.stem}{end}") for entry in list(session.history) for end in (".png", ".json")], signer)
-
-
 def _zip(files: Iterable[tuple[HistoryEntry, str]], signer: Signer | None) -> bytes:
     """A ZIP of files of `file_of`."""
     buffer = io.BytesIO()
@@ -144,8 +139,9 @@ def _zip(files: Iterable[tuple[HistoryEntry, str]], signer: Signer | None) -> by
 
 def _file_at(session: Session, number: int, name: str, signer: Signer | None) -> bytes | None:
     """The file at an address; None if there is none."""
-    if number == _ALL:
-        return all_pictures(session, signer) if session.history and name.endswith(".zip") else None
+    if number == _ALL:  # a ZIP with every picture as PNG, and its record
+        files = [(entry, f"{entry.stem}{end}") for entry in list(session.history) for end in (".png", ".json")]
+        return _zip(files, signer) if files and name.endswith(".zip") else None
     entry = session.find(number)
     return None if entry is None else file_of(entry, name, signer)
 

@@ -231,7 +231,7 @@ class ModelHost:
                 picture = None
                 while picture is None:
                     with self.queue.join(patient=True) as ticket, suppress(_GiveWay):
-                        _wait_patiently(job, ticket)
+                        _wait_for_turn(job, ticket, is_reported=False)
                         picture = draw(job, ticket, style, balance)
                 job.emit("preview", style=style, balance=balance, preview=picture)
 
@@ -244,13 +244,13 @@ class ModelHost:
         return job
 
 
-def _wait_for_turn(job: RenderJob, ticket: Ticket) -> None:
+def _wait_for_turn(job: RenderJob, ticket: Ticket, *, is_reported: bool = True) -> None:
     """Wait in the queue, and report the job's position whenever it changes."""
     announced = -1
     while not ticket.wait(0.5):
         job.check()
         ahead = ticket.ahead
-        if ahead != announced:
+        if is_reported and ahead != announced:
             announced = ahead
             job.emit("waiting", position=ahead + 1)
     job.check()
@@ -258,12 +258,6 @@ def _wait_for_turn(job: RenderJob, ticket: Ticket) -> None:
 
 class _GiveWay(Exception):
     """Raised in the middle of a preview, because somebody is waiting for a portrait."""
-
-
-def _wait_patiently(job: RenderJob, ticket: Ticket) -> None:
-    while not ticket.wait(0.5):
-        job.check()
-    job.check()
 
 
 def _draw_preview(

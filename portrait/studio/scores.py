@@ -1,14 +1,32 @@
-"""The verdict and the measurements of a picture as HTML, each with its limit."""
+"""The verdict on a picture, and its measurements, each with its limit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
+from dataclasses import dataclass
 
 from portrait.judge.verdict import KEEP_LIMITS, describe_reason, describe_strangers
 from portrait.records.portrait import PortraitRecord
 from portrait.studio import strings
-from portrait.studio.controls import title_of
+from portrait.studio.render import title_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meter:
+    """A measurement with its limit, in words and in numbers.
+
+    `bar` is where both are on a bar, in percent of its length; None if there is none.
+    """
+
+    name: str
+    words: str
+    numbers: str
+    is_good: bool
+    bar: tuple[float, float] | None = None
+
+    @property
+    def tone(self) -> str:
+        return "good" if self.is_good else "bad"
 
 
 def likeness(margin: float) -> str:
@@ -35,29 +53,26 @@ def how_sure(record: PortraitRecord) -> str:
     return strings.SURE[0 if margin >= strings.LIKENESS[0][0] else -1][1]
 
 
-def measurements_html(record: PortraitRecord) -> str:
-    """Likeness by each judge, style, burned-out colors and keeps, each with its limit."""
-    attempt = record.chosen_attempt
-    rows = [*_likeness_meters(record), *_style_meters(record)]
-    features_shown, least_shown = attempt.features_shown, record.limits.features_shown
-    if features_shown is not None and least_shown is not None:
-        rows.append(
-            _meter(strings.FEATURES, strings.FEATURES_WORDS[features_shown >= least_shown], features_shown, least_shown)
-        )
+def meters(record: PortraitRecord) -> Iterator[Meter]:
+    """Likeness by each judge, style, changes of the person, burned-out colors and keeps."""
+    attempt, limits = record.chosen_attempt, record.limits
+    yield from _likeness_meters(record)
+    yield from _style_meters(record)
+    shown, least_shown = attempt.features_shown, limits.features_shown
+    if shown is not None and least_shown is not None:
+        yield _meter(strings.FEATURES, strings.FEATURES_WORDS[shown >= least_shown], shown, least_shown)
     for what, change in attempt.changed.items():
-        if what in record.limits.changed:
-            limit = record.limits.changed[what]
+        if what in limits.changed:
+            limit = limits.changed[what]
             words = strings.CHANGED_WORDS[abs(change) <= limit]
-            label = strings.CHANGED.get(what, what)
-            rows.append(_meter(label, words, abs(change), limit, at_most=True, form=".3g"))
-    max_burned = record.limits.burned
-    words = strings.BURNED_WORDS[attempt.burned <= max_burned]
-    rows.append(_meter(strings.BURNED, words, attempt.burned, max_burned, at_most=True, form=".1%"))
-    rows += [_kept(name, value, f"broken_keep:{name}" in attempt.reasons) for name, value in attempt.kept.items()]
-    return "".join(rows)
+            yield _meter(strings.CHANGED.get(what, what), words, abs(change), limit, at_most=True, form=".3g")
+    words = strings.BURNED_WORDS[attempt.burned <= limits.burned]
+    yield _meter(strings.BURNED, words, attempt.burned, limits.burned, at_most=True, form=".1%")
+    for name, value in attempt.kept.items():
+        yield _kept(name, value, f"broken_keep:{name}" in attempt.reasons)
 
 
-def _likeness_meters(record: PortraitRecord) -> Iterator[str]:
+def _likeness_meters(record: PortraitRecord) -> Iterator[Meter]:
     attempt = record.chosen_attempt
     for judge, similarity in attempt.similarity.items():
         threshold = record.thresholds[judge].value
@@ -67,7 +82,7 @@ def _likeness_meters(record: PortraitRecord) -> Iterator[str]:
         yield _meter(strings.JUDGES.get(judge, judge), words, similarity, threshold)
 
 
-def _style_meters(record: PortraitRecord) -> Iterator[str]:
+def _style_meters(record: PortraitRecord) -> Iterator[Meter]:
     """How far the face was stylized, and how typical of the style it is, by its statistics or by the style judge."""
     attempt, limits = record.chosen_attempt, record.limits
     style = attempt.style_on_face
@@ -85,24 +100,25 @@ def _style_meters(record: PortraitRecord) -> Iterator[str]:
         yield _meter(title_of(record.style), strings.DISTANCE_WORDS[sure >= least_sure], sure, least_sure)
 
 
-def _kept(name: str, value: float, broken: bool) -> str:
+def _kept(name: str, value: float, broken: bool) -> Meter:
     """What had to be kept, and whether it was."""
     side, limit = KEEP_LIMITS[name.partition(":")[0]]
-    label = escape(strings.KEPT_LABEL.format(name=name))
-    tone = "bad" if broken else "good"
-    words = strings.BROKEN if broken else strings.KEPT
-    numbers = _numbers(value, limit, side == "at most", "g")
-    return f'<div class="meter"><dt>{label}<span>{numbers}</span></dt><dd><b class="{tone}">{words}</b></dd></div>'
+    return Meter(
+        name=strings.KEPT_LABEL.format(name=name),
+        words=strings.BROKEN if broken else strings.KEPT,
+        numbers=_numbers(value, limit, side == "at most", "g"),
+        is_good=not broken,
+    )
 
 
-def _meter(name: str, words: str, value: float, limit: float, *, at_most: bool = False, form: str = ".2f") -> str:
-    """A measurement and its limit: in words, in numbers, and as a bar with a mark."""
+def _meter(name: str, words: str, value: float, limit: float, *, at_most: bool = False, form: str = ".2f") -> Meter:
     top = max(2 * limit, value) if at_most else max(1.0, value, limit)
-    tone = "good" if (value <= limit if at_most else value >= limit) else "bad"
-    return (
-        f'<div class="meter"><dt>{escape(name)}<span>{_numbers(value, limit, at_most, form)}</span></dt>'
-        f'<dd><b class="{tone}">{escape(words)}</b><span class="bar {tone}" aria-hidden="true"><i style="width:{100 * max(value, 0.0) / top:.1f}%"></i>'
-        f'<u style="left:{100 * max(limit, 0.0) / top:.1f}%"></u></span></dd></div>'
+    return Meter(
+        name=name,
+        words=words,
+        numbers=_numbers(value, limit, at_most, form),
+        is_good=value <= limit if at_most else value >= limit,
+        bar=(100 * max(value, 0.0) / top, 100 * max(limit, 0.0) / top),
     )
 
 

@@ -111,7 +111,7 @@ class Service:
 
     def _photo(self, photo: FileData | dict[str, object]) -> Photo:
         data = photo if isinstance(photo, dict) else photo.model_dump()
-        return read_upload(*take_upload({"path": data.get("path"), "name": data.get("orig_name")}, self.folder))
+        return read_upload(*take_upload(str(data.get("path")), str(data.get("orig_name") or ""), self.folder))
 
 
 def _progress(event: JobEvent) -> str:

@@ -238,7 +238,7 @@ class Session:
             self.references = (*self.references, photo)
             self._forget_person()
 
-    def drop_reference(self, index: int) -> None:
+    def drop_reference(self, index: int | None) -> None:
         with self.lock:
             self.references = tuple(photo for i, photo in enumerate(self.references) if i != index)
             self._forget_person()
@@ -380,7 +380,7 @@ class Session:
         """The picture with this number; None if it was dropped or never existed."""
         return next((entry for entry in self.history if entry.number == number), None)
 
-    def show(self, number: int) -> HistoryEntry | None:
+    def show(self, number: int | None) -> HistoryEntry | None:
         """Show one of the pictures again."""
         with self.lock:
             entry = self.find(number)
@@ -393,7 +393,7 @@ class Session:
         self.current = number
         self.compared = None if self.compared == number or self.find(self.compared) is None else self.compared
 
-    def star(self, number: int, is_starred: bool) -> HistoryEntry | None:
+    def star(self, number: int | None, is_starred: bool) -> HistoryEntry | None:
         """Give a picture a star, or remove it; starred pictures are the last to leave a full history."""
         with self.lock:
             entry = self.find(number)
@@ -402,15 +402,15 @@ class Session:
                 self._put(replace(entry, is_starred=is_starred))
             return self.find(number)
 
-    def delete(self, number: int) -> HistoryEntry | None:
+    def delete(self, number: int | None) -> HistoryEntry | None:
         """Delete a picture from the history; return the one shown instead, the next newer or else the newest."""
         with self.lock:
             entry = self.find(number)
             if entry is not None:
                 self._remember_step(entry)
                 self.history.remove(entry)
-                if self.current == number:
-                    later = [other.number for other in self.history if other.number > number]
+                if self.current == entry.number:
+                    later = [other.number for other in self.history if other.number > entry.number]
                     newest = self.history[-1].number if self.history else None
                     self._show(later[0] if later else newest)
                 else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from portrait.errors import InputError
@@ -19,18 +19,18 @@ decoder = DecoderProcess()
 """Shared by all visitors: one photo at a time, because decoding takes several times the memory of its pixels."""
 
 
-def take_upload(data: Mapping[str, object], folder: Path) -> tuple[bytes, str]:
+def take_upload(upload: str, name: str, folder: Path) -> tuple[bytes, str]:
     """The bytes of an upload and the name of the file; the file itself is deleted at once.
 
-    `data` has its `path`, below the folder for uploads, and the `name` that it had on the visitor's computer.
+    `upload` is its path, below the folder for uploads, and `name` the one that it had on the visitor's computer.
 
     Raises:
         InputError: there is no such upload.
     """
-    path = Path(str(data.get("path", ""))).resolve()
+    path = Path(upload).resolve()
     if not path.is_relative_to(folder.resolve()) or path.name.startswith(".") or not path.is_file():
         raise InputError(strings.UPLOAD_FAILED)
-    name = Path(str(data.get("name") or path.name).replace("\\", "/")).name
+    name = Path((name or path.name).replace("\\", "/")).name
     try:
         return path.read_bytes(), name
     finally:
