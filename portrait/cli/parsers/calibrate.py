@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from portrait.cli.parsers.common import Commands
+from portrait.cli.parsers.common import Commands, add_path, add_switch
 
 _EPILOG = """1. Curves: up to --curve-people people are drawn at several settings of each knob. The curves define the balance, and
    tell retries what to expect of each knob. Styles that are already in the file of curves are not measured again, so
@@ -37,9 +37,7 @@ def add(commands: Commands) -> None:
         "a false accept rate of 0.01, 72 for 0.001.",
         epilog=_EPILOG,
     )
-    parser.add_argument(
-        "--subjects", type=Path, metavar="FOLDER", help="photos, one per person; subfolders are searched too"
-    )
+    add_path(parser, "--subjects", "FOLDER", "photos, one per person; subfolders are searched too")
     parser.add_argument(
         "--combine",
         type=Path,
@@ -48,21 +46,14 @@ def add(commands: Commands) -> None:
         help="measure nothing; combine tables from several sources, such as figures for real people; earlier tables take precedence",
     )
     parser.add_argument("--source", default="", metavar="TEXT", help="where the people came from, stored in the table")
-    parser.add_argument(
+    add_path(
+        parser,
         "--groups",
-        type=Path,
-        metavar="FILE.csv",
-        help="a column person (FOLDER/NAME.jpg), and one each for sex, age, skin or others; reports the rates within them",
+        "FILE.csv",
+        "a column person (FOLDER/NAME.jpg), and one each for sex, age, skin or others; reports the rates within them",
     )
-    parser.add_argument(
-        "--only", type=Path, metavar="FILE", help="a text file that names the photos to use, one per line"
-    )
-    parser.add_argument(
-        "--impostors",
-        type=Path,
-        metavar="FOLDER",
-        help="photos of other people, only for comparison; allows lower rates",
-    )
+    add_path(parser, "--only", "FILE", "a text file that names the photos to use, one per line")
+    add_path(parser, "--impostors", "FOLDER", "photos of other people, only for comparison; allows lower rates")
     parser.add_argument(
         "--curve-people",
         type=int,
@@ -87,21 +78,17 @@ def add(commands: Commands) -> None:
         help="seed of the first portrait of each style; each further one has the next (default: 1)",
     )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads, 0 for all cores")
-    parser.add_argument(
-        "--sheet", type=Path, metavar="FILE", help="also write a contact sheet of the portraits; no file is overwritten"
-    )
-    parser.add_argument("--curves", type=Path, metavar="FILE", help="file for the curves (default: RECIPE.curves.json)")
+    add_path(parser, "--sheet", "FILE", "also write a contact sheet of the portraits; no file is overwritten")
+    add_path(parser, "--curves", "FILE", "file for the curves (default: RECIPE.curves.json)")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="file for the thresholds (default: RECIPE.thresholds.json)"
     )
-    parser.add_argument(
+    add_path(
+        parser,
         "--measured",
-        type=Path,
-        metavar="FILE",
-        help="keep the measurements in this file, and continue from them (default: in a file that is deleted at the end)",
+        "FILE",
+        "keep the measurements in this file, and continue from them (default: in a file that is deleted at the end)",
     )
-    parser.add_argument(
-        "--commercial", action="store_true", help="as in stylize: thresholds for SFace and dlib, without InsightFace"
-    )
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    add_switch(parser, "--commercial", "as in stylize: thresholds for SFace and dlib, without InsightFace")
+    add_switch(parser, "--quiet", "print errors only")
     parser.set_defaults(run="calibrate:calibrate_recipe")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from portrait.cli.parsers.common import Commands, add_sign_flag
+from portrait.cli.parsers.common import Commands, add_path, add_sign_flag, add_switch
 
 _CAMPAIGN = """examples:
   portrait campaign new                                     writes campaign.toml, a commented plan
@@ -60,21 +60,19 @@ def _add_campaign(commands: Commands) -> None:
     )
     plan.add_argument("plan", type=Path, metavar="PLAN.toml")
     plan.add_argument("--workers", type=int, default=1, metavar="N", help="workers that share the work (default: 1)")
-    plan.add_argument("--json", action="store_true", help="one JSON object")
+    add_switch(plan, "--json", "one JSON object")
     plan.set_defaults(run="campaign:preview_plan")
 
     run = actions.add_parser("run", help="make the missing pictures")
     run.add_argument("plan", type=Path, metavar="PLAN.toml")
     run.add_argument("-o", "--output", type=Path, default=Path("run"), metavar="RUN", help="folder (default: run)")
     _engine_flags(run)
-    run.add_argument(
-        "--accept-changes", action="store_true", help="resume although the plan has changed since the start"
-    )
+    add_switch(run, "--accept-changes", "resume although the plan has changed since the start")
     run.set_defaults(run="campaign:run_plan")
 
     status = actions.add_parser("status", help="show the progress of a run")
     status.add_argument("folder", type=Path, metavar="RUN")
-    status.add_argument("--json", action="store_true", help="one JSON object")
+    add_switch(status, "--json", "one JSON object")
     status.set_defaults(run="campaign:show_status")
 
     retry = actions.add_parser(
@@ -84,9 +82,9 @@ def _add_campaign(commands: Commands) -> None:
         "too replaces a picture only if it came closer; every attempt stays in the ledger.",
     )
     retry.add_argument("folder", type=Path, metavar="RUN")
-    retry.add_argument("--rejected", action="store_true", help="pictures that were not accepted")
-    retry.add_argument("--failed", action="store_true", help="jobs that failed")
-    retry.add_argument("--plan", type=Path, metavar="PLAN.toml", help="the plan, if it has been moved")
+    add_switch(retry, "--rejected", "pictures that were not accepted")
+    add_switch(retry, "--failed", "jobs that failed")
+    add_path(retry, "--plan", "PLAN.toml", "the plan, if it has been moved")
     _engine_flags(retry)
     retry.set_defaults(run="campaign:retry_jobs")
 
@@ -114,15 +112,13 @@ def _add_campaign(commands: Commands) -> None:
         description="Remove files that no job refers to and jobs that the plan no longer names; with flags also more.",
     )
     prune.add_argument("folder", type=Path, metavar="RUN")
-    prune.add_argument(
-        "--rejected", action="store_true", help="also remove pictures that were not accepted; their scores stay"
-    )
-    prune.add_argument(
+    add_switch(prune, "--rejected", "also remove pictures that were not accepted; their scores stay")
+    add_switch(
+        prune,
         "--embeddings",
-        action="store_true",
-        help="also remove the faces' embeddings, which are biometric data; later reports lack ROC, DET and likeness across styles",
+        "also remove the faces' embeddings, which are biometric data; later reports lack ROC, DET and likeness across styles",
     )
-    prune.add_argument("--dry-run", action="store_true", help="only print what would be removed")
+    add_switch(prune, "--dry-run", "only print what would be removed")
     prune.set_defaults(run="campaign:prune_files")
 
 
@@ -138,8 +134,8 @@ def _engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpus", type=float, default=0.0, metavar="X", help="GPUs per actor, such as 1 or 0.5")
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="make at most N pictures now")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="jobs of one person per batch (default: 8)")
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
-    parser.add_argument("--verbose", action="store_true", help="log what the loop does")
+    add_switch(parser, "--quiet", "print errors only")
+    add_switch(parser, "--verbose", "log what the loop does")
 
 
 def _add_drift(commands: Commands) -> None:
@@ -151,14 +147,12 @@ def _add_drift(commands: Commands) -> None:
         epilog=_DRIFT,
     )
     parser.add_argument("folder", type=Path, metavar="RUN")
-    parser.add_argument(
-        "--baseline", type=Path, metavar="RUN|FILE.json", help="an earlier run, or the JSON of its report"
-    )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="the page (default: RUN/report/index.html)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the numbers (default: RUN/report/report.json)")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="the numbers (default: RUN/report/report.csv)")
+    add_path(parser, "--baseline", "RUN|FILE.json", "an earlier run, or the JSON of its report")
+    add_path(parser, "--html", "FILE", "the page (default: RUN/report/index.html)")
+    add_path(parser, "--json", "FILE", "the numbers (default: RUN/report/report.json)")
+    add_path(parser, "--csv", "FILE", "the numbers (default: RUN/report/report.csv)")
     parser.add_argument(
         "--fail-on", choices=("drifted", "unclear"), help="exit with 3 if the verdict is this, or worse"
     )
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    add_switch(parser, "--quiet", "print errors only")
     parser.set_defaults(run="drift:report_drift")

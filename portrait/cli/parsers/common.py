@@ -10,15 +10,29 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """The result of `add_subparsers`: commands are added with `add_parser`."""
 
 
+Arguments: TypeAlias = "argparse._ActionsContainer"
+"""A parser, or a group of its arguments."""
+
+
+def add_switch(arguments: Arguments, flag: str, help: str) -> None:
+    """Add a flag that takes no value: on if it is given."""
+    arguments.add_argument(flag, action="store_true", help=help)
+
+
+def add_path(arguments: Arguments, flag: str, metavar: str, help: str) -> None:
+    """Add a flag that takes the path of a file or folder: None if it is not given."""
+    arguments.add_argument(flag, type=Path, metavar=metavar, help=help)
+
+
 def output_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of every command that makes portraits."""
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("out"), metavar="FOLDER", help="folder for the results (default: out)"
     )
     add_sign_flag(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON record per picture and line, nothing else")
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
-    parser.add_argument("--verbose", action="store_true", help="log what the loop does, and show cosine similarities")
+    add_switch(parser, "--json", "print one JSON record per picture and line, nothing else")
+    add_switch(parser, "--quiet", "print errors only")
+    add_switch(parser, "--verbose", "log what the loop does, and show cosine similarities")
 
 
 def add_sign_flag(parser: argparse.ArgumentParser) -> None:

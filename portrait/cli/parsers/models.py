@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from portrait.cli.parsers.common import Commands
+from portrait.cli.parsers.common import Commands, add_path, add_switch
 
 _WEIGHTS = """examples:
   portrait weights list                        every part: its size, its license, and whether it is here
@@ -43,8 +42,8 @@ def _add_recipes(commands: Commands) -> None:
     styles.add_argument(
         "--recipe", default="mini", metavar="TEXT", help="the recipe whose styles to list (default: mini)"
     )
-    styles.add_argument("--sheet", type=Path, metavar="FILE", help="write a picture with a sample of each style")
-    styles.add_argument("--json", action="store_true", help="one JSON object")
+    add_path(styles, "--sheet", "FILE", "write a picture with a sample of each style")
+    add_switch(styles, "--json", "one JSON object")
     styles.set_defaults(run="recipes:list_styles")
 
     recipes = commands.add_parser(
@@ -54,7 +53,7 @@ def _add_recipes(commands: Commands) -> None:
         epilog="examples:\n  portrait recipes\n  portrait recipes mini",
     )
     recipes.add_argument("names", nargs="*", metavar="NAME", help="show these recipes in detail")
-    recipes.add_argument("--json", action="store_true", help="one JSON object, with every detail")
+    add_switch(recipes, "--json", "one JSON object, with every detail")
     recipes.set_defaults(run="recipes:list_recipes")
 
 
@@ -75,7 +74,7 @@ def _add_weights(commands: Commands) -> None:
         "--json adds revisions, licenses, and how many public sources state each hash.",
     )
     _add_names(listing, "*")
-    listing.add_argument("--json", action="store_true", help="print one JSON object")
+    add_switch(listing, "--json", "print one JSON object")
     listing.set_defaults(run="weights:list_parts")
 
     fetch = actions.add_parser(
@@ -85,11 +84,9 @@ def _add_weights(commands: Commands) -> None:
         "verified. Interrupted downloads are resumed by running the same command.",
     )
     _add_names(fetch, "+")
-    fetch.add_argument(
-        "--force", action="store_true", help="download files again even if they are here, as after a wrong hash"
-    )
+    add_switch(fetch, "--force", "download files again even if they are here, as after a wrong hash")
     fetch.add_argument("--jobs", type=int, default=4, metavar="N", help="files to download at once (default: 4)")
-    fetch.add_argument("--quiet", action="store_true", help="print errors only")
+    add_switch(fetch, "--quiet", "print errors only")
     fetch.set_defaults(run="weights:fetch_parts")
 
     verify = actions.add_parser(
@@ -99,7 +96,7 @@ def _add_weights(commands: Commands) -> None:
         "here. The exit code is 1 if a file differs; nothing is deleted.",
     )
     _add_names(verify, "*")
-    verify.add_argument("--json", action="store_true", help="print one JSON object")
+    add_switch(verify, "--json", "print one JSON object")
     verify.set_defaults(run="weights:verify_parts")
 
     path = actions.add_parser(
@@ -118,8 +115,8 @@ def _add_weights(commands: Commands) -> None:
         "for commercial use.",
     )
     licenses.add_argument("names", nargs="*", metavar="RECIPE", help="recipes (default: all)")
-    licenses.add_argument("--commercial", action="store_true", help="say which recipes are licensed for commercial use")
-    licenses.add_argument("--json", action="store_true", help="print one JSON object")
+    add_switch(licenses, "--commercial", "say which recipes are licensed for commercial use")
+    add_switch(licenses, "--json", "print one JSON object")
     licenses.set_defaults(run="weights:list_licenses")
 
     prune = actions.add_parser(
@@ -128,12 +125,8 @@ def _add_weights(commands: Commands) -> None:
         description="Remove interrupted downloads, and files and folders of other versions, from portrait's own cache. "
         "huggingface_hub's cache is shared with other programs and left alone; see: hf cache --help",
     )
-    prune.add_argument(
-        "--all",
-        action="store_true",
-        help="remove the models and adapters in use too; they are downloaded again when fetched",
-    )
-    prune.add_argument("--dry-run", action="store_true", help="print what would be removed, and remove nothing")
+    add_switch(prune, "--all", "remove the models and adapters in use too; they are downloaded again when fetched")
+    add_switch(prune, "--dry-run", "print what would be removed, and remove nothing")
     prune.set_defaults(run="weights:prune_cache")
 
 
@@ -156,21 +149,16 @@ def _add_doctor(commands: Commands) -> None:
     doctor.add_argument(
         "--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="as in stylize (default: auto)"
     )
-    doctor.add_argument("--json", action="store_true", help="one JSON object")
+    add_switch(doctor, "--json", "one JSON object")
     doctor.add_argument(
         "--recipe", metavar="TEXT", help="draw one face with this recipe's identity on, off and swapped"
     )
     probe = doctor.add_argument_group("with --recipe")
-    probe.add_argument("--photo", type=Path, metavar="FILE", help="the person to draw (default: the demo photo)")
-    probe.add_argument(
-        "--other",
-        type=Path,
-        metavar="FILE",
-        help="the person who replaces them (default: a face in InsightFace's test photo)",
-    )
+    add_path(probe, "--photo", "FILE", "the person to draw (default: the demo photo)")
+    add_path(probe, "--other", "FILE", "the person who replaces them (default: a face in InsightFace's test photo)")
     probe.add_argument("--style", metavar="TEXT", help="a style of the recipe (default: its first)")
     probe.add_argument(
         "--pictures", type=int, default=3, metavar="N", help="pictures of each kind, 2 or more (default: 3)"
     )
-    probe.add_argument("--commercial", action="store_true", help="judge by SFace and dlib, as in stylize")
+    add_switch(probe, "--commercial", "judge by SFace and dlib, as in stylize")
     doctor.set_defaults(run="doctor:check_machine")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from portrait.cli.parsers.common import Commands, add_upright_flag
+from portrait.cli.parsers.common import Commands, add_path, add_switch, add_upright_flag
 
 
 def add(commands: Commands) -> None:
@@ -16,15 +16,10 @@ def add(commands: Commands) -> None:
         epilog="example:\n  portrait faces team.jpg --draw faces.png",
     )
     faces.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
-    faces.add_argument(
-        "--draw",
-        type=Path,
-        metavar="FILE",
-        help="write the photo with numbered boxes (one photo only); no file is overwritten",
-    )
+    add_path(faces, "--draw", "FILE", "write the photo with numbered boxes (one photo only); no file is overwritten")
     add_upright_flag(faces)
-    faces.add_argument("--commercial", action="store_true", help="detect with YuNet, licensed for commercial use")
-    faces.add_argument("--json", action="store_true", help="one JSON object per photo and line")
+    add_switch(faces, "--commercial", "detect with YuNet, licensed for commercial use")
+    add_switch(faces, "--json", "one JSON object per photo and line")
     faces.set_defaults(run="faces:show_faces")
 
     compare = commands.add_parser(
@@ -41,11 +36,7 @@ def add(commands: Commands) -> None:
     compare.add_argument("--far", type=float, metavar="X", help="false accept rate, with --style (default: 0.01)")
     compare.add_argument("--face", default="largest", metavar="TEXT", help="as in stylize (default: largest)")
     add_upright_flag(compare)
-    compare.add_argument(
-        "--commercial", action="store_true", help="judge by SFace and dlib, licensed for commercial use"
-    )
-    compare.add_argument(
-        "--verbose", action="store_true", help="show cosine similarities in addition to the number of strangers"
-    )
-    compare.add_argument("--json", action="store_true", help="one JSON object")
+    add_switch(compare, "--commercial", "judge by SFace and dlib, licensed for commercial use")
+    add_switch(compare, "--verbose", "show cosine similarities in addition to the number of strangers")
+    add_switch(compare, "--json", "one JSON object")
     compare.set_defaults(run="faces:compare_pictures")

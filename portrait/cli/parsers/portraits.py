@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from portrait.cli.parsers.common import Commands, output_flags
+from portrait.cli.parsers.common import Commands, add_path, add_switch, output_flags
 from portrait.settings import add_flags
 
 _STYLIZE = """examples:
@@ -59,7 +59,7 @@ def _add_stylize(commands: Commands) -> None:
         metavar="PHOTO",
         help="another photo of the same person, for a better likeness; may be given several times",
     )
-    stylize.add_argument("--settings", type=Path, metavar="FILE", help="a TOML file with any of the settings below")
+    add_path(stylize, "--settings", "FILE", "a TOML file with any of the settings below")
     _overwrite_flag(stylize)
     output_flags(stylize)
     add_flags(stylize)
@@ -81,10 +81,10 @@ def _add_stylize(commands: Commands) -> None:
 
 
 def _overwrite_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    add_switch(
+        parser,
         "--overwrite",
-        action="store_true",
-        help="overwrite pictures of the same name; otherwise names get a number, as in anna-2-oil-1.png",
+        "overwrite pictures of the same name; otherwise names get a number, as in anna-2-oil-1.png",
     )
 
 
@@ -98,7 +98,7 @@ def _add_watch(commands: Commands) -> None:
     )
     watch.add_argument("folder", type=Path, metavar="IN", help="the folder to watch, without subfolders")
     watch.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="time between checks (default: 2)")
-    watch.add_argument("--settings", type=Path, metavar="FILE", help="a TOML file with any of the settings below")
+    add_path(watch, "--settings", "FILE", "a TOML file with any of the settings below")
     output_flags(watch)
     add_flags(watch)
     watch.set_defaults(run="watch:watch_folder")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from portrait.cli.parsers.common import Commands
+from portrait.cli.parsers.common import Commands, add_path, add_switch
 
 _INSPECT = """examples:
   portrait inspect out/anna-oil-1.png
@@ -53,7 +53,7 @@ def _add_records(commands: Commands) -> None:
         metavar="PATH",
         help="where to write it: a file, or a folder for several records (default: NAME-replay.png beside the record)",
     )
-    replay.add_argument("--json", action="store_true", help="one JSON object per record and line")
+    add_switch(replay, "--json", "one JSON object per record and line")
     replay.set_defaults(run="records:replay_records")
 
     explain = commands.add_parser(
@@ -63,7 +63,7 @@ def _add_records(commands: Commands) -> None:
         epilog="example:\n  portrait explain out/anna-oil-1.json",
     )
     explain.add_argument("record", type=Path, metavar="RECORD.json")
-    explain.add_argument("--verbose", action="store_true", help="show cosine similarities and their limits too")
+    add_switch(explain, "--verbose", "show cosine similarities and their limits too")
     explain.set_defaults(run="records:explain_record")
 
 
@@ -76,8 +76,6 @@ def _add_inspect(commands: Commands) -> None:
         epilog=_INSPECT,
     )
     inspect.add_argument("picture", type=Path, metavar="PICTURE", help="JPEG, PNG, WebP, TIFF, AVIF or HEIC")
-    inspect.add_argument(
-        "--trust", type=Path, metavar="PEM", help="certificates that are trusted to issue signers (default: none)"
-    )
-    inspect.add_argument("--json", action="store_true", help="one JSON object")
+    add_path(inspect, "--trust", "PEM", "certificates that are trusted to issue signers (default: none)")
+    add_switch(inspect, "--json", "one JSON object")
     inspect.set_defaults(run="inspect:show_inspection")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from portrait.cli.parsers.common import Commands, add_sign_flag
+from portrait.cli.parsers.common import Commands, add_sign_flag, add_switch
 
 _EPILOG = """examples:
   portrait studio                                          a page at http://127.0.0.1:7860, for this computer only
@@ -45,9 +45,7 @@ def add(commands: Commands) -> None:
         "--memory", default="auto", choices=("auto", "full", "offload", "sequential"), help="as in stylize"
     )
     studio.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads, 0 for all cores")
-    studio.add_argument(
-        "--commercial", action="store_true", help="use only what is licensed for commercial use, as in stylize"
-    )
-    studio.add_argument("--no-metadata", action="store_true", help="as in stylize, for the files for download")
+    add_switch(studio, "--commercial", "use only what is licensed for commercial use, as in stylize")
+    add_switch(studio, "--no-metadata", "as in stylize, for the files for download")
     add_sign_flag(studio)
     studio.set_defaults(run="studio:open_studio")
