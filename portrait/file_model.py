@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -54,6 +54,14 @@ class FileModel(BaseModel):
             return cls.model_validate(table)
         except ValidationError as error:
             raise errors_from(error, file, cls, elsewhere, kind) from None
+
+
+def first_problem(error: ValidationError, tags: Collection[object] = ()) -> str:
+    """A model's first error on one line: where it is, without the `tags` of unions, and what is wrong."""
+    problem = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in problem["loc"] if part not in tags)
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
 
 
 def errors_from(

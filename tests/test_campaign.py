@@ -650,7 +650,7 @@ def test_a_photo_that_was_moved_is_still_known(tmp_path: Path, monkeypatch: pyte
 
 def test_judges_of_another_recipe_do_not_forget_what_the_first_knew(tmp_path: Path) -> None:
     with Ledger.create(tmp_path) as ledger, ledger.transaction():
-        ledger.put_subjects([("anna", [{"path": "a.jpg", "sha256": "0"}], {})])
+        ledger.put_subject("anna", [{"path": "a.jpg", "sha256": "0"}], {})
         ledger.put_jobs(
             [("k", PlannedPicture(subject="anna", folder="anna", recipe="mini", style="oil", axes=(), variant=0))]
         )
@@ -1009,7 +1009,7 @@ def test_one_person_under_two_names_is_reported_and_not_silently_rejected(
     run(plan, tmp_path / "run")
     assert "p01 and q; if they are one person, name them as one subject" in caplog.text
     with Ledger.open(tmp_path / "run") as ledger:
-        assert ledger.get("alike") == [["p01", "q"]]
+        assert ledger.meta().alike == (("p01", "q"),)
         assert not any({row.subject, row.other} == {"p01", "q"} for row in ledger.swapped())
     assert compute_report(read_run(tmp_path / "run")).duplicate_identities[0].subjects == ("p01", "q")
 
@@ -1243,9 +1243,9 @@ def stored(folder: Path) -> bytes:
 def test_what_is_in_no_transaction_is_not_half_there(tmp_path: Path) -> None:
     with Ledger.create(tmp_path) as ledger:
         with pytest.raises(ZeroDivisionError), ledger.transaction():
-            ledger.set("a", 1)
+            ledger.set(name="a")
             raise ZeroDivisionError
-        assert ledger.get("a") is None
+        assert ledger.meta().name == ""
 
 
 def test_a_folder_without_a_ledger_says_so(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_a_name_that_no_file_may_have_is_shown_as_given_with_that_of_its_files_b
     assert record.campaign.subject == "=Bo:"
     with Ledger.open(run) as ledger:
         assert ledger.folders() == {"Anna/Maria <b>": "Anna-Maria -b", "=Bo:": "Bo"}
-        ledger.set("alike", [["Anna/Maria <b>", "=Bo:"]])
+        ledger.set(alike=[["Anna/Maria <b>", "=Bo:"]])
     assert main(["campaign", "status", str(run)]) == 0
     assert "Anna/Maria <b> (files: Anna-Maria -b) and =Bo: (files: Bo) look like one" in capsys.readouterr().out
     assert main(["campaign", "export", str(run), "-o", str(out)]) == 0

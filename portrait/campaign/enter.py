@@ -52,7 +52,7 @@ def plan_of(folder: Path) -> Plan:
             named by a ledger that may be somebody else's.
     """
     with Ledger.open(folder) as ledger:
-        source = ledger.get("plan_path") or ""
+        source = ledger.meta().plan_path
     path = Path(source)
     if source and not is_within(path, (folder, Path.cwd())):
         raise CampaignError(
@@ -66,9 +66,9 @@ def plan_of(folder: Path) -> Plan:
 
 def note_environment(ledger: Ledger, environment: Mapping[str, object]) -> None:
     """Store what a run's pictures are made with, and warn if it differs from when the run was started."""
-    before = ledger.get("environment")
+    before = ledger.meta().environment
     if before is None:
-        ledger.set("environment", environment)
+        ledger.set(environment=environment)
     elif before != environment:
         log.warning(
             "this run was started with other libraries or another processor; new pictures may differ from the earlier "
@@ -113,19 +113,13 @@ def enter_plan(
         _require_same_owners(ledger, photos)
         _require_same_jobs(ledger, {key for key, _ in jobs}, snapshot)
     with ledger.transaction():
-        ledger.put_subjects(
-            (person.name, _photo_entries(person.photos, photos[person.name]), person.columns) for person in plan.people
-        )
+        for person in plan.people:
+            pairs = zip(person.photos, photos[person.name], strict=True)
+            entries = [{"path": str(path.resolve()), "sha256": digest} for path, digest in pairs]
+            ledger.put_subject(person.name, entries, person.columns)
         ledger.put_jobs(jobs)
-        ledger.set("finalized", False)
-        ledger.set("snapshot", snapshot)
-        ledger.set("name", plan.name)
-        ledger.set("plan_path", str(plan.path.resolve()) if plan.path else "")
-        ledger.set("sizes", list(plan.sizes))
-
-
-def _photo_entries(paths: Sequence[Path], digests: Sequence[str]) -> list[dict[str, str]]:
-    return [{"path": str(path.resolve()), "sha256": digest} for path, digest in zip(paths, digests, strict=True)]
+        path = str(plan.path.resolve()) if plan.path else ""
+        ledger.set(finalized=False, snapshot=snapshot, name=plan.name, plan_path=path, sizes=plan.sizes)
 
 
 def _require_photos(ledger: Ledger, people: Sequence[Person], photos: Mapping[str, Sequence[str]]) -> None:
@@ -213,7 +207,7 @@ def _require_same_jobs(ledger: Ledger, keys: Collection[str], snapshot: Mapping[
     dropped = {key: state for key, (_, state) in jobs.items() if state != "failed" and key not in keys}
     if not dropped:
         return
-    changes = _differences(ledger.get("snapshot") or {}, json.loads(json.dumps(snapshot)))
+    changes = _differences(ledger.meta().snapshot, json.loads(json.dumps(snapshot)))
     text = "; ".join(changes[:_MAX_CHANGES]) or "fewer people, styles or variants"
     if len(changes) > _MAX_CHANGES:
         text += f"; and {len(changes) - _MAX_CHANGES} more"
@@ -293,13 +287,13 @@ def requeue(ledger: Ledger, retry: Collection[str]) -> None:
         judge_against_everyone(ledger)  # a run that was killed may not have judged everybody yet
         ledger.requeue(states=("rejected",), new_round=True)
     if "failed" in retry:
-        ledger.set("faulted", sorted({*(ledger.get("faulted") or []), *(job.id for job in ledger.jobs("failed"))}))
+        ledger.set(faulted=sorted({*ledger.meta().faulted, *(job.id for job in ledger.jobs("failed"))}))
         ledger.requeue(states=("failed",))
 
 
 def requeue_lost(ledger: Ledger) -> None:
     """Make jobs pending again whose picture is missing, except rejected ones that were removed on purpose."""
-    states = ("accepted",) if ledger.get("pruned") else ("accepted", "rejected")
+    states = ("accepted",) if ledger.meta().pruned else ("accepted", "rejected")
     lost = [job.id for job in ledger.jobs(*states) if not is_there(ledger.folder, job.output)]
     if lost:
         log.warning("%d pictures of this run are missing and will be made again", len(lost))

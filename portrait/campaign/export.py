@@ -65,13 +65,13 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = (), *, signer: Si
     """
     finalized = finalize_run(run)
     with Ledger.open(run) as ledger, ExitStack() as stack:
-        names = list(sizes) or ledger.get("sizes") or ["original"]
+        names = sizes or ledger.meta().sizes or ("original",)
         if unknown := unknown_size(names):
             raise SettingsError(unknown)
         columns_of = {person.name: person.columns for person in ledger.subjects()}
         more_columns = sorted({column for columns in columns_of.values() for column in columns})
-        run_id = str(ledger.get("id") or "")
-        earlier_files = _listed_files(folder, run_id)
+        run_id = ledger.meta().id
+        earlier_files = _listed_in(folder / MANIFEST, run_id) | _listed_in(folder / BEGUN, run_id)
         several_recipes = len({job.picture.recipe for job in ledger.jobs()}) > 1
         rows: list[list[object]] = []
         pictures = 0
@@ -179,16 +179,12 @@ def _write_manifest(folder: Path, rows: Iterable[Sequence[object]]) -> Path:
     return write_bytes(folder / MANIFEST, text.getvalue().encode("utf-8-sig"))
 
 
-def _listed_files(folder: Path, run_id: str) -> set[str]:
-    """The files that earlier exports of this run wrote into a folder; none if there is no manifest.
+def _listed_in(file: Path, run_id: str) -> set[str]:
+    """The files that a manifest of an earlier export of this run lists; none if there is no manifest.
 
     Raises:
         SettingsError: the manifest is for another run, or something else.
     """
-    return _listed_in(folder / MANIFEST, run_id) | _listed_in(folder / BEGUN, run_id)
-
-
-def _listed_in(file: Path, run_id: str) -> set[str]:
     if not file.is_file():
         return set()
     try:

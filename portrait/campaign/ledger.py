@@ -8,18 +8,20 @@ import secrets
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Json, TypeAdapter, ValidationError
 
 from portrait.campaign.files import output_file
 from portrait.campaign.plan import PlannedPicture
 from portrait.errors import CampaignError
+from portrait.file_model import first_problem
 from portrait.paths import below, is_file_name, prove_writable
 from portrait.records import Embedding
 from portrait.records.portrait import AttemptRecord, FileRecord, PortraitRecord, Score, read_portrait
@@ -70,39 +72,33 @@ _MAX_VALUE = 100_000_000
 """Bytes of a value in the file: more than a plan of half a million people takes."""
 
 _TEXTS = TypeAdapter(tuple[str, ...])
-_AXES = TypeAdapter(tuple[tuple[str, str], ...])
 _COLUMNS = TypeAdapter(dict[str, str])
 _LOOK = TypeAdapter(dict[str, Annotated[float, Field(ge=-1e6, le=1e6)]])
-_SCORES = TypeAdapter(dict[str, Score])
 _PHOTOS = TypeAdapter(Annotated[tuple[FileRecord, ...], Field(min_length=1)])
 _ATTEMPT = TypeAdapter(AttemptRecord)
-_ANYTHING = TypeAdapter[Any](Any)
-_META: dict[str, TypeAdapter[Any]] = {
-    "schema": TypeAdapter(int),
-    "finalized": TypeAdapter(bool),
-    "pruned": TypeAdapter(bool),
-    "id": TypeAdapter(str),
-    "name": TypeAdapter(str),
-    "plan_path": TypeAdapter(str),
-    "sizes": TypeAdapter(list[str]),
-    "faulted": TypeAdapter(list[int]),
-    "alike": TypeAdapter(list[list[str]]),
-    "separation": _SCORES,
-    "environment": TypeAdapter(dict[str, object]),
-    "snapshot": TypeAdapter(dict[str, object]),
-}
-"""Names that `set` stores -> type of the value."""
 
 
-_JOB_KINDS: dict[str, Any] = {
-    **dict.fromkeys(("key", "subject", "recipe", "style", "axes", "stem", "state", "reasons"), str),
-    **dict.fromkeys(("id", "place", "variant", "round", "attempts"), int),
-    "seconds": float,
-    "output": str | None,
-}
-"""Columns of `jobs` -> their type, as SQLite accepts values of any type."""
-_AS_STORED = ("id", "key", "place", "stem", "state", "round", "attempts", "seconds", "output")
-"""Columns of `jobs` that are fields of `LedgerJob` unchanged."""
+class RunMeta(BaseModel):
+    """What is stored once for a run, each value as JSON; those that were not stored have their defaults.
+
+    `faulted` are jobs that met an error of the machine, `alike` people whom no judge can tell apart, and `separation` is each
+    judge's gap between a person and strangers, from before the embeddings were removed.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: Json[int] | None = Field(None, alias="schema")
+    id: Json[str] = ""
+    name: Json[str] = ""
+    plan_path: Json[str] = ""
+    sizes: Json[tuple[str, ...]] = ()
+    finalized: Json[bool] = False
+    pruned: Json[bool] = False
+    faulted: Json[tuple[int, ...]] = ()
+    alike: Json[tuple[tuple[str, str], ...]] = ()
+    separation: Json[dict[str, Score]] = {}
+    environment: Json[dict[str, Any]] | None = None
+    snapshot: Json[dict[str, Any]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -114,25 +110,37 @@ class JobResult:
     embeddings: dict[str, Embedding]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerJob:
-    """A row of `jobs`.
+class LedgerJob(BaseModel):
+    """A row of `jobs`; columns of SQLite accept values of any type, so their types are checked.
 
     `state` is pending, accepted, rejected or failed; `place` its position in the plan, or -1 if it is no longer in it;
     `round` counts its retries.
     """
 
+    model_config = ConfigDict(frozen=True, strict=True)
+
     id: int
     key: str
     place: int
-    picture: PlannedPicture
+    subject: str
+    recipe: str
+    style: str
+    axes: Json[tuple[tuple[str, str], ...]]
+    variant: int
     stem: str
     state: str
     round: int
     attempts: int
     seconds: float
-    reasons: tuple[str, ...]
+    reasons: Json[tuple[str, ...]]
     output: str | None
+
+    @property
+    def picture(self) -> PlannedPicture:
+        """The picture of the plan."""
+        folder = self.stem.partition("/")[0]
+        values = {name: getattr(self, name) for name in ("subject", "recipe", "style", "axes", "variant")}
+        return PlannedPicture(folder=folder, **values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -260,8 +268,7 @@ class Ledger:
         with self.transaction():
             for statement in _statements():
                 self._db.execute(statement)
-            self.set("schema", SCHEMA)
-            self.set("id", secrets.token_hex(8))
+            self.set(schema=SCHEMA, id=secrets.token_hex(8))
 
     def _is_empty(self) -> bool:
         return not self._db.execute("SELECT 1 FROM sqlite_master").fetchone()
@@ -273,7 +280,7 @@ class Ledger:
         ours = {" ".join(statement.split()) for statement in _statements()}
         meta = {sql for sql in ours if sql.startswith("CREATE TABLE meta(")}
         self._require(meta <= defined.keys(), "it has no table of its version")
-        if (version := self.get("schema")) != SCHEMA:
+        if (version := self.meta().version) != SCHEMA:
             raise CampaignError(f"{self.folder / FILE} has schema {version}; this version of portrait reads {SCHEMA}")
         self._require(ours <= defined.keys(), "tables are missing, or not those of a run")
         others = [what for sql, what in defined.items() if sql not in ours and not what.startswith(_RECOVERED)]
@@ -313,10 +320,14 @@ class Ledger:
 
     def _parse(self, kind: TypeAdapter[_T], text: str | None, what: str) -> _T:
         """Parse a JSON text from the file, and check that the value has the type that this program writes."""
+        return self._checked(lambda: kind.validate_json(text or "", extra="allow"), what)
+
+    def _checked(self, validate: Callable[[], _T], what: str) -> _T:
+        """A value that pydantic checks; `what` is wrong if it is not as this program writes it."""
         try:
-            return kind.validate_json(text or "", extra="allow")
+            return validate()
         except ValidationError as error:
-            raise self._damaged(f"{what}: {error.errors(include_url=False)[0]['msg']}") from None
+            raise self._damaged(f"{what}: {first_problem(error)}") from None
 
     def _text(self, value: object) -> str:
         """Check that a value is text, as this program writes it; SQLite columns accept values of any type."""
@@ -351,28 +362,29 @@ class Ledger:
                 raise CampaignError(f"cannot write {self.folder / FILE}: {error}") from None
             raise
 
-    def get(self, name: str) -> Any:
-        """The value stored by `set` under a name; None if there is none."""
-        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return self._parse(_META.get(name, _ANYTHING), row[0], name) if row else None
+    def meta(self) -> RunMeta:
+        """What `set` stored for the whole run."""
+        values = dict(self._db.execute("SELECT name, value FROM meta").fetchall())
+        return self._checked(lambda: RunMeta.model_validate(values), "meta")
 
-    def set(self, name: str, value: object) -> None:
-        """Store a JSON value for the whole run."""
+    def set(self, **values: object) -> None:
+        """Store values for the whole run, as `RunMeta` names them."""
+        rows = [(name, json.dumps(value)) for name, value in values.items()]
         with self.transaction():
-            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
-    def put_subjects(self, subjects: Iterable[tuple[str, Sequence[Mapping[str, str]], Mapping[str, str]]]) -> None:
-        """Enter the people of a plan: name, photos as path and sha256, columns.
+    def put_subject(self, name: str, photos: Sequence[Mapping[str, str]], columns: Mapping[str, str]) -> None:
+        """Enter a person of the plan: photos as path and sha256, and columns of the plan's CSV.
 
         Their embeddings stay valid as long as the photos' bytes are the same, wherever the files are.
         """
         digests = "(SELECT json_group_array(json_extract(value, '$.sha256')) FROM json_each({}.photos))"
         same = f"{digests.format('subjects')} = {digests.format('excluded')}"
-        self._db.executemany(
+        self._db.execute(
             "INSERT INTO subjects(name, photos, columns) VALUES (?, ?, ?) ON CONFLICT(name) DO UPDATE SET "
             f"embeddings = CASE WHEN {same} THEN embeddings END, failure = CASE WHEN {same} THEN failure END, "
             "photos = excluded.photos, columns = excluded.columns",
-            ((name, json.dumps(photos), json.dumps(columns)) for name, photos, columns in subjects),
+            (name, json.dumps(photos), json.dumps(columns)),
         )
 
     def put_jobs(self, jobs: Iterable[tuple[str, PlannedPicture]]) -> None:
@@ -399,7 +411,7 @@ class Ledger:
     def keys(self) -> dict[str, tuple[str, str]]:
         """Key -> (stem, state) of every job in the plan."""
         rows = self._db.execute("SELECT key, stem, state FROM jobs WHERE place >= 0")
-        return {row["key"]: (row["stem"], row["state"]) for row in rows}
+        return {key: (stem, state) for key, stem, state in rows}
 
     def next_batch(self, after: int, limit: int) -> list[LedgerJob]:
         """Pending jobs of one recipe and subject, in the plan's order, starting after place `after`."""
@@ -422,29 +434,20 @@ class Ledger:
 
     def _jobs(self, where: str, *values: str | int) -> Iterator[LedgerJob]:
         for row in self._db.execute(f"SELECT * FROM jobs WHERE {where}", values):
-            self._check_names(row)
-            yield LedgerJob(
-                **{name: row[name] for name in _AS_STORED},
-                reasons=self._parse(_TEXTS, row["reasons"], "reasons"),
-                picture=PlannedPicture(
-                    **{name: row[name] for name in ("subject", "recipe", "style", "variant")},
-                    folder=row["stem"].partition("/")[0],
-                    axes=self._parse(_AXES, row["axes"], "axes"),
-                ),
-            )
+            job = self._checked(partial(LedgerJob.model_validate, dict(row)), "a job")
+            self._check_names(job)
+            yield job
 
-    def _check_names(self, row: sqlite3.Row) -> None:
+    def _check_names(self, job: LedgerJob) -> None:
         """Refuse names that lead out of the run's folder, since files are written, shown and removed by them."""
-        if not all(isinstance(row[name], kind) for name, kind in _JOB_KINDS.items()):
-            raise self._damaged(f"job {row['id']} has values of the wrong type")
-        stem, output, suffix = row["stem"], row["output"], Path(row["output"] or "").suffix
-        names = [row["recipe"], row["style"], *stem.split("/")]
-        outputs = [output_file(stem, state, suffix) for state in ("accepted", "rejected")]
+        names = [job.recipe, job.style, *job.stem.split("/")]
+        suffix = Path(job.output or "").suffix
+        outputs = [output_file(job.stem, state, suffix) for state in ("accepted", "rejected")]
         are_names = len(names) == 5 and all(is_file_name(name, 255) for name in names)
-        if not are_names or (output is not None and output not in outputs):
+        if not are_names or (job.output is not None and job.output not in outputs):
             raise CampaignError(
-                f"{self.folder / FILE} names files that no run would create: {(output or stem)[:200]!r} of "
-                f"{row['subject'][:80]!r}; do not use this run"
+                f"{self.folder / FILE} names files that no run would create: {(job.output or job.stem)[:200]!r} of "
+                f"{job.subject[:80]!r}; do not use this run"
             )
 
     def folders(self) -> dict[str, str]:
@@ -456,19 +459,20 @@ class Ledger:
     def photos(self, subject: str) -> tuple[FileRecord, ...]:
         """The photos of a person in the plan, the first of which is stylized."""
         row = self._db.execute("SELECT photos FROM subjects WHERE name = ?", (subject,)).fetchone()
-        return self._parse(_PHOTOS, row["photos"], "photos")
+        return self._parse(_PHOTOS, row[0], "photos")
 
     def subjects(self) -> Iterator[LedgerSubject]:
         """Everybody in the plan, by name."""
-        for row in self._db.execute(
-            "SELECT * FROM subjects WHERE name IN (SELECT subject FROM jobs WHERE place >= 0) ORDER BY name"
+        for name, photos, columns, failure, embeddings in self._db.execute(
+            "SELECT name, photos, columns, failure, embeddings FROM subjects "
+            "WHERE name IN (SELECT subject FROM jobs WHERE place >= 0) ORDER BY name"
         ):
             yield LedgerSubject(
-                name=row["name"],
-                photos=self._parse(_PHOTOS, row["photos"], "photos"),
-                columns=self._parse(_COLUMNS, row["columns"], "columns"),
-                failure=None if row["failure"] is None else self._text(row["failure"]),
-                embeddings=self._embeddings(row["embeddings"]),
+                name=name,
+                photos=self._parse(_PHOTOS, photos, "photos"),
+                columns=self._parse(_COLUMNS, columns, "columns"),
+                failure=None if failure is None else self._text(failure),
+                embeddings=self._embeddings(embeddings),
             )
 
     def end(
@@ -589,10 +593,11 @@ class Ledger:
         row = self._db.execute("SELECT record, look, embeddings FROM results WHERE job = ?", (job,)).fetchone()
         if row is None:
             return None
+        record, look, embeddings = row
         return JobResult(
-            record=read_portrait(row["record"], f"job {job} of {self.folder / FILE}"),
-            look=self._parse(_LOOK, row["look"] or "{}", "look"),
-            embeddings=self._embeddings(row["embeddings"]),
+            record=read_portrait(record, f"job {job} of {self.folder / FILE}"),
+            look=self._parse(_LOOK, look or "{}", "look"),
+            embeddings=self._embeddings(embeddings),
         )
 
     def embeddings_of(self, job: int) -> dict[str, Embedding]:

@@ -33,7 +33,7 @@ def prune_run(
         if dry_run:
             return files, 0
         if rejected:
-            ledger.set("pruned", True)
+            ledger.set(pruned=True)
         for path in files:
             path.unlink(missing_ok=True)
         for place in places:
@@ -72,5 +72,5 @@ def _clear_embeddings(ledger: Ledger) -> int:
     people = {person.name: person.embeddings for person in ledger.subjects()}
     portraits = ((job.picture.subject, ledger.embeddings_of(job.id)) for job in ledger.jobs("accepted", "rejected"))
     if gap := genuine_impostor_gap(people, portraits):
-        ledger.set("separation", gap)
+        ledger.set(separation=gap)
     return ledger.clear_embeddings()

@@ -77,15 +77,12 @@ def forecast(plan: Plan, recipes: Mapping[str, Recipe], measured: Mapping[str, M
     forecasts = []
     for (recipe, style), count in jobs.items():
         accept, source = _first_attempt_rate(recipe, style, plan, measured)
-        value, high, low = (_expected_attempts(rate, plan.settings.max_attempts) for rate in accept)
+        tries = plan.settings.max_attempts
+        value, high, low = ((1 - (1 - rate) ** tries) / rate if rate > 0 else tries for rate in accept)
         forecasts.append(
             Forecast(recipe=recipe, style=style, jobs=count, accept=accept, attempts=(value, low, high), source=source)
         )
     return forecasts
-
-
-def _expected_attempts(rate: float, max_attempts: int) -> float:
-    return max_attempts if rate <= 0 else (1 - (1 - rate) ** max_attempts) / rate
 
 
 def _first_attempt_rate(
@@ -183,7 +180,7 @@ def remember(ledger: Ledger, seconds_per_attempt: Mapping[str, float]) -> None:
 
 def _measure(ledger: Ledger, recipes: Mapping[str, float]) -> dict[str, _Measured]:
     """Measure first attempts and sizes of a run's pictures, by recipe."""
-    settings = (ledger.get("snapshot") or {}).get("settings")
+    settings = ledger.meta().snapshot.get("settings")
     measured = {recipe: _Measured() for recipe in recipes}
     if not settings:
         return measured

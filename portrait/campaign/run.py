@@ -111,7 +111,7 @@ def run_campaign(
     with exclusive_lock(folder), Ledger.create(folder) as ledger:
         for path in leftovers_of(folder):
             path.unlink(missing_ok=True)
-        threads = plan.settings.threads or (ledger.get("environment") or {}).get("threads") or cpu_threads()
+        threads = plan.settings.threads or (ledger.meta().environment or {}).get("threads") or cpu_threads()
         plan = replace(plan, settings=replace(plan.settings, threads=threads))
         engine = start_engine(threads)
         try:
@@ -280,7 +280,7 @@ class Faults:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._excused = set(ledger.get("faulted") or [])
+        self._excused = set(ledger.meta().faulted)
         self._subjects: dict[int, str] = {}
 
     def clear(self) -> None:
@@ -292,7 +292,7 @@ class Faults:
         self._subjects |= {job.id: job.picture.subject for job in jobs if job.id not in self._excused}
         if len(set(self._subjects.values())) < MAX_FAULTS:
             return
-        self._ledger.set("faulted", sorted(self._excused | self._subjects.keys()))
+        self._ledger.set(faulted=sorted(self._excused | self._subjects.keys()))
         self._ledger.requeue(ids=list(self._subjects))
         raise CampaignError(
             f"{MAX_FAULTS} people in a row met an error that may not be due to their photo, most recently: "

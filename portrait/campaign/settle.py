@@ -26,9 +26,9 @@ _CHUNK = 500
 
 def finalize(ledger: Ledger) -> None:
     """Judge the pictures of a run against everybody in it, unless that was done since the run last started."""
-    if not ledger.get("finalized"):
+    if not ledger.meta().finalized:
         judge_against_everyone(ledger)
-        ledger.set("finalized", True)
+        ledger.set(finalized=True)
 
 
 def finalize_run(folder: Path) -> bool:
@@ -40,7 +40,7 @@ def finalize_run(folder: Path) -> bool:
         CampaignError: the folder is not a run.
     """
     with Ledger.open(folder) as ledger:
-        if ledger.get("finalized"):
+        if ledger.meta().finalized:
             return True
     try:
         with exclusive_lock(folder), Ledger.open(folder) as ledger:
@@ -85,9 +85,9 @@ def _remove_stale_files(folder: Path, job: LedgerJob, output: str) -> None:
 
 def _note_duplicates(ledger: Ledger, pairs: Sequence[tuple[str, str]]) -> None:
     """Store the pairs of people whom no judge can tell apart, and warn if they have changed."""
-    if [list(pair) for pair in pairs] == (ledger.get("alike") or []):
+    if tuple(pairs) == ledger.meta().alike:
         return
-    ledger.set("alike", pairs)
+    ledger.set(alike=pairs)
     if pairs:
         log.warning(
             "%d pairs of people look like one person to every judge, so their portraits are not judged against each "

@@ -260,7 +260,7 @@ def show_status(args: argparse.Namespace) -> int:
         reasons = ledger.count_reasons()
         failed = {person.name: person.failure for person in ledger.subjects() if person.failure}
         swapped = ledger.swapped()
-        alike = ledger.get("alike") or []
+        alike = ledger.meta().alike
         folders = ledger.folders()
     if args.json:
         entry = asdict(counts) | {

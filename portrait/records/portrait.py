@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from portrait.errors import SettingsError
+from portrait.file_model import first_problem
 from portrait.records.knobs import Knobs
 from portrait.records.reasons import Reason
 from portrait.settings import RULES, Settings
@@ -417,10 +418,7 @@ def read_record(text: str | bytes, source: object = "this") -> PortraitRecord | 
     try:
         return _RECORD.validate_json(text, extra="allow")
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"] if part not in set(Status))
-        message = first["msg"].removeprefix("Value error, ")
-        why = f"{place}: {message}" if place else message
+        why = first_problem(error, set(Status))
     except SettingsError as error:  # a setting is out of range
         why = str(error)
     raise SettingsError(f"{source} is not a record of portrait: {why[:200]}")

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.settle import finalize_run
 from portrait.errors import EvaluationError, SettingsError, one_line
+from portrait.file_model import first_problem
 from portrait.files import json_sha256
 from portrait.judge.gallery import genuine_impostor_gap
 from portrait.paths import require_regular_file
@@ -97,6 +98,7 @@ def read_run(folder: Path) -> Run:
     settled = finalize_run(folder)
     with Ledger.open(folder) as ledger:
         subjects = list(ledger.subjects())
+        meta = ledger.meta()
         photos = {subject.name: subject.photos[0].sha256 for subject in subjects}
         jobs: list[ReportJob] = []
         looks: list[dict[str, float]] = []
@@ -110,10 +112,8 @@ def read_run(folder: Path) -> Run:
             embeddings.append(result.embeddings if result else {})
             if record:
                 made_with.add(record)
-        name = str(ledger.get("name") or folder.name)
+        name = meta.name or folder.name
         pending = ledger.counts().pending
-        snapshot = ledger.get("snapshot") or {}
-        gap_before_pruning = ledger.get("separation") or {}
     if not jobs:
         raise EvaluationError(f"{folder}: nothing was made yet; run it first")
     run = Run(
@@ -128,10 +128,10 @@ def read_run(folder: Path) -> Run:
         far=made_with.far,
         pending=pending,
         settled=settled,
-        conditions=made_with.conditions | dict(_planned_conditions(snapshot)),
+        conditions=made_with.conditions | dict(_planned_conditions(meta.snapshot)),
     )
     portraits = ((jobs[i].subject, embeddings[i]) for i in run.with_embeddings())
-    run.genuine_impostor_gap.update(genuine_impostor_gap(run.identities, portraits) or gap_before_pruning)
+    run.genuine_impostor_gap.update(genuine_impostor_gap(run.identities, portraits) or meta.separation)
     return run
 
 
@@ -152,9 +152,7 @@ def read_baseline(path: Path) -> Run:
     except OSError as error:
         raise SettingsError(f"cannot read baseline {path}: {error.strerror}") from None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"baseline {path} is not the JSON of a report: {place}: {first['msg']}") from None
+        raise SettingsError(f"baseline {path} is not the JSON of a report: {first_problem(error)}") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SettingsError(
             f"baseline {path} is neither a run's folder nor the JSON of a report: {type(error).__name__}: {one_line(error)}"
