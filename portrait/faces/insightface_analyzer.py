@@ -106,7 +106,8 @@ class InsightFaceAnalyzer:
         bgr = np.ascontiguousarray(image[:, :, ::-1])
         longest, shortest = max(image.shape[:2]), min(image.shape[:2])
         passes = [self._pass(bgr, 640)]
-        if not any(_is_plain_portrait(face, shortest) for face in passes[0]):
+        usual = 0.25 * shortest, _LARGE * shortest
+        if not any(face.det_score >= _SURE and usual[0] <= face.size <= usual[1] for face in passes[0]):
             passes.append(self._pass(bgr, 640, margin=0.5))
         passes += [self._pass(bgr, size) for size in (1280, 2048) if longest > 0.7 * size]
         if longest > _TILED_FROM:
@@ -169,10 +170,6 @@ class InsightFaceAnalyzer:
             )
             for detection, kps in zip(detections, points, strict=True)
         ]
-
-
-def _is_plain_portrait(face: Face, shortest: int) -> bool:
-    return face.det_score >= _SURE and 0.25 * shortest <= face.size <= _LARGE * shortest
 
 
 def _tile_spans(length: int) -> list[tuple[int, int]]:

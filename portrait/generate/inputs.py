@@ -56,6 +56,9 @@ class Cache(Generic[T]):
         self._results[key] = result
         return result
 
+    def __len__(self) -> int:
+        return len(self._results)
+
     def clear(self) -> None:
         """Forget all results."""
         self._results.clear()

@@ -107,8 +107,8 @@ def fetch(
         futures = [pool.submit(_fetch_file, job, report, stop) for job in todo]
         futures += [pool.submit(_fetch_archive, part, report, stop) for part in archives]
         _finish(futures, pool, stop)
-    if force:
-        _remove_copies(parts)
+    for part in parts if force else ():  # folders built from it: a damaged copy would be preferred to the new file
+        shutil.rmtree(folder_for("models", part.name, expected_digests(part)), ignore_errors=True)
     return {part.name: verify_part(part) for part in parts}
 
 
@@ -116,12 +116,6 @@ def _missing_files(parts: Sequence[Part], *, force: bool) -> list[tuple[Part, Pa
     """The files of the hub that are missing here, or all of them."""
     files = [(part, file) for part in parts if not part.archive for file in part.files]
     return [(part, file) for part, file in files if force or find_file(part, file) is None]
-
-
-def _remove_copies(parts: Sequence[Part]) -> None:
-    """Remove the folders built from parts: a damaged copy would be preferred to the new file."""
-    for part in parts:
-        shutil.rmtree(folder_for("models", part.name, expected_digests(part)), ignore_errors=True)
 
 
 def _room_for(todo: Sequence[HubDownload], archives: Sequence[Part]) -> int:

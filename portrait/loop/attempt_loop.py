@@ -26,6 +26,7 @@ from portrait.faces.identity import (
 from portrait.faces.upright import upright_photo
 from portrait.generate.background import Backdrop, prepare_background
 from portrait.generate.framing import Framed, frame_portrait
+from portrait.generate.inputs import Cache
 from portrait.generate.keep import Kept, prepare_keeps
 from portrait.images import Photo, read_photo, turned
 from portrait.judge.style_judge import StyleJudge
@@ -88,9 +89,9 @@ class AttemptLoop:
         self.conditioning_recognizer = conditioning_recognizer
         self.digests: dict[str, str] = dict(generator.digests) | self.judges.digests
         self._like_embeddings: dict[str, Embedding] = {}
-        self._last_framed: tuple[object, Framed] | None = None
-        self._last_kept: tuple[object, Kept] | None = None
-        self._last_backdrop: tuple[object, Backdrop] | None = None
+        self._framed = Cache[Framed](1)
+        self._kept = Cache[Kept](1)
+        self._backdrops = Cache[Backdrop](1)
 
     def subjects(
         self, photo: Photo, face: str = "auto", references: Sequence[Photo] = (), *, upright: str = "auto"
@@ -303,47 +304,38 @@ class AttemptLoop:
         """Crop the square that is drawn, once for all styles and variants of a photo."""
         photo, size = subject.photo, self.recipe.size_for(settings.size)
         key = (photo.sha256, photo.turned, subject.index, settings.frame, size, settings.shifted())
-        last = self._last_framed
-        if last is None or last[0] != key:
-            framed = frame_portrait(photo.pixels, subject.face, settings.frame, size, settings.shifted())
-            self._last_framed = last = key, framed
-        return last[1]
+        return self._framed.get(
+            key, lambda: frame_portrait(photo.pixels, subject.face, settings.frame, size, settings.shifted())
+        )
 
     def _prepare_keeps(self, settings: Settings, subject: Subject, framed: Framed) -> Kept:
         """What must stay, prepared once for all styles and variants of a photo."""
-        whole = settings.frame == "full"
-        photo = subject.photo
+        photo, whole = subject.photo, settings.frame == "full"
         side = framed.image.shape[0]
-        key = (settings.keep, photo.sha256, photo.turned, subject.index, settings.frame, framed.box, side)
-        last = self._last_kept
-        if last is None or last[0] != key:
-            size = framed.box[2] if whole else framed.image.shape[0]
-            prepared = prepare_keeps(
-                settings.keeps(),
-                subject.photo.pixels,
-                subject.face,
-                framed.box,
-                size,
-                whole=whole,
-                photo_turned=subject.photo.turned,
+
+        def prepare() -> Kept:
+            size = framed.box[2] if whole else side
+            return prepare_keeps(
+                settings.keeps(), photo.pixels, subject.face, framed.box, size, whole=whole, photo_turned=photo.turned
             )
-            self._last_kept = last = key, prepared
-        return last[1]
+
+        key = (settings.keep, photo.sha256, photo.turned, subject.index, settings.frame, framed.box, side)
+        return self._kept.get(key, prepare)
 
     def _prepare_backdrop(self, settings: Settings, subject: Subject, framed: Framed) -> Backdrop | None:
         """The background to apply, prepared once for all styles and variants of a photo."""
         background = settings.backdrop()
         if background is None:
             return None
-        key = (background, subject.photo.sha256, subject.photo.turned, subject.index, settings.frame, framed.box)
-        last = self._last_backdrop
-        if last is None or last[0] != key:
+        photo = subject.photo
+
+        def prepare() -> Backdrop:
             if settings.frame == "full":
-                backdrop = prepare_background(background, subject.photo.pixels, subject.face, framed.box)
-            else:
-                backdrop = prepare_background(background, framed.image, framed.face)
-            self._last_backdrop = last = key, backdrop
-        return last[1]
+                return prepare_background(background, photo.pixels, subject.face, framed.box)
+            return prepare_background(background, framed.image, framed.face)
+
+        key = (background, photo.sha256, photo.turned, subject.index, settings.frame, framed.box)
+        return self._backdrops.get(key, prepare)
 
     def _conditions(self, framed: Framed, identity: Identity, prompt: str, negative_prompt: str) -> Any:
         return self.generator.prepare(
@@ -508,7 +500,8 @@ class AttemptLoop:
     def clear_cache(self) -> None:
         """Forget what is cached about photos between calls: embeddings of `like:FILE`, kept pixels."""
         self._like_embeddings.clear()
-        self._last_framed = self._last_kept = self._last_backdrop = None
+        for cache in (self._framed, self._kept, self._backdrops):
+            cache.clear()
         self.generator.clear_cache()
 
 

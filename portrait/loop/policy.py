@@ -142,7 +142,8 @@ class Policy:
             return None
         allowed = self._allowed()
         outlook = self._outlook(allowed)
-        moved = np.array([self._distance(knobs) for knobs in allowed])
+        # from the knobs of the last attempt, in steps of all knobs together
+        moved = np.array([sum(self._steps_to(knobs, name) for name in self._movable) for knobs in allowed])
         best = self._safest(outlook, moved, left) if self._best is None else self._improvement(outlook, moved)
         if best is None:
             self.over = "no more style to be expected"
@@ -199,10 +200,6 @@ class Policy:
 
     def _steps_to(self, knobs: Knobs, name: str) -> float:
         return abs(float(getattr(knobs, name)) - float(getattr(self._last, name))) / STEP[name]
-
-    def _distance(self, knobs: Knobs) -> float:
-        """Distance from the knobs of the last attempt, in steps summed over all knobs."""
-        return sum(self._steps_to(knobs, name) for name in self._movable)
 
     def _in_lengths(self, style: np.ndarray) -> np.ndarray:
         lowest, length = self._scale

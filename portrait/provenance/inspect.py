@@ -210,15 +210,11 @@ def _leaves(element: ElementTree.Element, name: str, depth: int) -> Iterator[tup
         return
     items = element.findall(f"*/{_RDF}li")
     if items and not any(map(len, items)):
-        yield name, "; ".join(map(_item_text, items))
+        yield name, "; ".join((item.text or item.get(f"{_RDF}resource") or "").strip() for item in items)
     elif depth:
         for child in element:
             is_container = child.tag.startswith(_RDF)
             yield from _leaves(child, name if is_container else f"{name}/{_short(child.tag)}", depth - 1)
-
-
-def _item_text(item: ElementTree.Element) -> str:
-    return (item.text or item.get(f"{_RDF}resource") or "").strip()
 
 
 def _short(tag: str) -> str:

@@ -72,20 +72,6 @@ class _Matched:
     failed_current: list[ReportJob] = field(default_factory=list)
     failed_baseline: list[ReportJob] = field(default_factory=list)
 
-    def add_lost(self, job: ReportJob, current: Run) -> None:
-        """Count a job for which only the baseline has a portrait."""
-        if job.subject in current.not_acquired:
-            self.no_longer_acquired.add(job.subject)
-        else:
-            self.failed_current.append(job)
-
-    def add_gained(self, job: ReportJob, baseline: Run) -> None:
-        """Count a job for which only the current run has a portrait."""
-        if job.subject in baseline.not_acquired:
-            self.newly_acquired.add(job.subject)
-        else:
-            self.failed_baseline.append(job)
-
     @property
     def people(self) -> list[str]:
         return sorted({new.subject for _, new in self.pairs})
@@ -178,11 +164,8 @@ def compare(current: Run, baseline: Run) -> tuple[Comparison, Verdict]:
 
 def _genuine_impostor_gap(judge: str, runs: Sequence[Run]) -> float | None:
     """The gap between the person and strangers by a judge, from the first run that knows it."""
-    for run in runs:
-        gap = run.genuine_impostor_gap.get(judge, 0.0)
-        if gap > 0:
-            return gap
-    return None
+    gaps = (run.genuine_impostor_gap.get(judge, 0.0) for run in runs)
+    return next((gap for gap in gaps if gap > 0), None)
 
 
 def _without_tolerance(gaps: Mapping[str, float | None]) -> list[str]:
@@ -207,10 +190,14 @@ def _match(current: Run, baseline: Run) -> _Matched:
             matched.other_photo.add(new.subject)
         elif old.delivered and new.delivered:
             matched.pairs.append((old, new))
+        elif old.delivered and new.subject in current.not_acquired:
+            matched.no_longer_acquired.add(new.subject)
         elif old.delivered:
-            matched.add_lost(new, current)
+            matched.failed_current.append(new)
+        elif new.delivered and old.subject in baseline.not_acquired:
+            matched.newly_acquired.add(old.subject)
         elif new.delivered:
-            matched.add_gained(old, baseline)
+            matched.failed_baseline.append(old)
     return matched
 
 

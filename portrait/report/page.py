@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -121,18 +121,16 @@ def _cards(report: DriftReport) -> list[Card]:
             style=f"{job.style} · {job.recipe}" if several else job.style,
             texts=", ".join(filter(None, job.axes.values())),
             reasons=(*job.reasons, *_flags(job)),
-            margin=_least_margin(job.delivered.similarity, job.thresholds, gaps),
+            margin=min(
+                (job.delivered.similarity[judge] - threshold) / gaps.get(judge, 1.0)
+                for judge, threshold in job.thresholds.items()
+            ),
             before=_before(job),
         )
         for job in report.jobs
         if job.delivered
     ]
     return sorted(cards, key=lambda card: (card.job.state == "accepted", not card.reasons, card.margin))
-
-
-def _least_margin(scores: Mapping[str, float], thresholds: Mapping[str, float], gaps: Mapping[str, float]) -> float:
-    """The smallest margin above a judge's threshold, as a share of the gap between the person and strangers."""
-    return min((scores[judge] - threshold) / gaps.get(judge, 1.0) for judge, threshold in thresholds.items())
 
 
 def _before(job: ReportJob) -> str:

@@ -129,7 +129,8 @@ class StableDiffusion:
             drawn = control_image(self._recipe.control, image, face)
             control = torch.from_numpy(drawn.copy()).permute(2, 0, 1)[None].float() / 255
         with self._precision.autocast():
-            latents = self._photo_latents(image, picture)
+            # the last photo's are cached, because its styles share them
+            latents = self._encoded.get(pixels_sha256(image), lambda: self._encode(picture))
             texts = self._encode_texts(request.prompt, request.negative_prompt)
             clip = None if self._image_encoder is None else self._encode_face_crop(image, face)
         return Conditions(
@@ -149,11 +150,8 @@ class StableDiffusion:
         """What the model sees of a photo at its resolution, and guides to it; here all of it, and none."""
         return image, None
 
-    def _photo_latents(self, image: RgbImage, picture: Tensor) -> Tensor:
-        """The photo's unscaled latents; those of the last photo are cached, because its styles share them."""
-        return self._encoded.get(pixels_sha256(image), lambda: self._encode(picture))
-
     def _encode(self, picture: Tensor) -> Tensor:
+        """The photo's unscaled latents."""
         encoded = self.pipe.vae.encode(picture.to(self._weights))
         latents: Tensor = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
         return latents
