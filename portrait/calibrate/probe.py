@@ -12,7 +12,7 @@ from portrait.generate.framing import frame_portrait
 from portrait.judge.verification import similarities
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.types import Subject
-from portrait.records import Identity, Knobs, RgbImage
+from portrait.records import Embedding, Identity, Knobs, RgbImage
 
 _HELD_IN_LATENTS = 0.35
 """Structure at which `mini` sees the layout but few features; a ControlNet or a reference photo can be left out entirely."""
@@ -67,29 +67,28 @@ def probe_identity(loop: AttemptLoop, subject: Subject, other: Identity, style: 
     """
     knobs = _knobs_that_hide_the_photo(loop)
     framed = frame_portrait(subject.photo.pixels, subject.face, "bust", loop.recipe.resolution)
-    kinds = {"on": (subject.identity, knobs), "off": (subject.identity, replace(knobs, ip_adapter_scale=0.0))}
-    kinds["swapped"] = other, knobs
-    drawn: dict[str, list[RgbImage]] = {kind: [] for kind in kinds}
-    scores: dict[str, list[dict[str, float]]] = {kind: [] for kind in (*kinds, "to_other")}
-    for seed in seeds:
-        for kind, (who, chosen) in kinds.items():
-            picture = loop.draw(framed, who, style, chosen, seed)
-            drawn[kind].append(picture)
-            _, embeddings = loop.judges.detect_and_embed(picture, framed.face)
-            scores[kind].append(similarities(subject.identity, embeddings))
-            if kind == "swapped":
-                scores["to_other"].append(similarities(other, embeddings))
-    pairs = zip(drawn["on"], drawn["off"], strict=True)
+
+    def draw(who: Identity, knobs: Knobs) -> list[tuple[RgbImage, dict[str, Embedding]]]:
+        """The pictures of every seed, and what the judges see in each."""
+        pictures = [loop.draw(framed, who, style, knobs, seed) for seed in seeds]
+        return [(picture, loop.judges.detect_and_embed(picture, framed.face)[1]) for picture in pictures]
+
+    on = draw(subject.identity, knobs)
+    off = draw(subject.identity, replace(knobs, ip_adapter_scale=0.0))
+    swapped = draw(other, knobs)
+    scores_on, scores_off, scores_swapped = (
+        [similarities(subject.identity, embeddings) for _, embeddings in drawn] for drawn in (on, off, swapped)
+    )
     return Probe(
         recipe=loop.recipe.name,
         style=style,
         pictures=len(seeds),
         knobs=knobs,
-        likeness={kind: _means(scores[kind]) for kind in kinds},
-        to_other=_means(scores["to_other"]),
-        moved=float(np.mean([np.abs(a.astype(int) - b).mean() for a, b in pairs])),
-        over_off=_rises(scores["on"], scores["off"]),
-        over_swapped=_rises(scores["on"], scores["swapped"]),
+        likeness={"on": _means(scores_on), "off": _means(scores_off), "swapped": _means(scores_swapped)},
+        to_other=_means([similarities(other, embeddings) for _, embeddings in swapped]),
+        moved=float(np.mean([np.abs(a.astype(int) - b).mean() for (a, _), (b, _) in zip(on, off, strict=True)])),
+        over_off=_rises(scores_on, scores_off),
+        over_swapped=_rises(scores_on, scores_swapped),
     )
 
 

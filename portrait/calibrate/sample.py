@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from portrait.calibrate.degrade import DEGRADATIONS, copies, degrade
 from portrait.calibrate.journal import Journal, Key
@@ -129,39 +129,17 @@ class Person:
     framed: Framed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Scored:
-    """One portrait: its similarity to each reference photo by judge, (R,), and the other measurements."""
+class _Scored(BaseModel):
+    """One portrait: its similarity to each of R reference photos by judge, and the other measurements, as in the journal."""
 
-    likeness: dict[str, np.ndarray]
+    model_config = ConfigDict(frozen=True)
+
+    likeness: dict[str, list[float]]
     missed: bool
     styled: float
     burned: float
-    features: np.ndarray
+    features: list[float]
     shown: float
-
-    def as_row(self) -> dict[str, object]:
-        """For the journal."""
-        return {
-            "likeness": {judge: values.astype(float).tolist() for judge, values in self.likeness.items()},
-            "missed": self.missed,
-            "styled": self.styled,
-            "burned": self.burned,
-            "features": self.features.astype(float).tolist(),
-            "shown": self.shown,
-        }
-
-    @classmethod
-    def of_row(cls, row: dict[str, Any]) -> Self:
-        """From the journal."""
-        return cls(
-            likeness={judge: np.array(values, np.float32) for judge, values in row["likeness"].items()},
-            missed=row["missed"],
-            styled=row["styled"],
-            burned=row["burned"],
-            features=np.array(row["features"]),
-            shown=row["shown"],
-        )
 
 
 def measure_sample(
@@ -235,7 +213,7 @@ def _header(loop: AttemptLoop, people: Sequence[Person], others: Sequence[Person
     return {
         "recipe": loop.recipe.name,
         "first_seed": seed,
-        "measured": [field.name for field in fields(_Scored)],
+        "measured": list(_Scored.model_fields),
         "models": loop.digests,
         "judges": loop.judges.names,
         "form": loop.judges.form,
@@ -259,12 +237,12 @@ def _measured(
 ) -> tuple[_Scored, RgbImage | None]:
     """One portrait measured, and its picture; None if the journal of an earlier run has it, so that it is not drawn."""
     if earlier is not None and (row := earlier.get(key)) is not None:
-        return _Scored.of_row(row), None
+        return _Scored.model_validate(row), None
     person, framed, knobs = sitting
     picture = loop.draw(framed, person.identity, style, knobs, seed)
     scored = _score(loop, person, framed, picture, references)
     if earlier is not None:
-        earlier.put(key, scored.as_row())
+        earlier.put(key, scored.model_dump())
     return scored, picture
 
 
@@ -273,11 +251,11 @@ def _score(
 ) -> _Scored:
     score = loop.judges.score_picture(framed, person.identity, picture)
     return _Scored(
-        likeness={judge: references[judge] @ embedding for judge, embedding in score.embeddings.items()},
+        likeness={judge: (references[judge] @ each).tolist() for judge, each in score.embeddings.items()},
         missed=score.face is None,
         styled=score.measurement.style_on_face,
         burned=score.measurement.burned,
-        features=face_features(framed, picture),
+        features=face_features(framed, picture).tolist(),
         shown=face_features_shown(framed, picture, score.face),
     )
 
@@ -288,14 +266,15 @@ def _style_pictures(knobs: Knobs, positions: Sequence[float], rows: Sequence[_Sc
     return StylePictures(
         knobs=knobs,
         positions=np.array(positions),
-        scores={judge: np.stack([row.likeness[judge] for row in plain], 1) for judge in judges},
+        scores={judge: np.array([row.likeness[judge] for row in plain], np.float32).T for judge in judges},
         missed=np.array([row.missed for row in plain]),
         styled=np.array([row.styled for row in plain]),
         burned=np.array([row.burned for row in plain]),
         features=np.array([row.features for row in plain]),
         shown=np.array([row.shown for row in plain]),
         degraded_likeness={
-            judge: np.array([row.likeness[judge][index] for index, row in enumerate(degraded)]) for judge in judges
+            judge: np.array([row.likeness[judge][index] for index, row in enumerate(degraded)], np.float32)
+            for judge in judges
         },
         degraded_styled=np.array([row.styled for row in degraded]),
         degraded_features=np.array([row.features for row in degraded]),

@@ -167,14 +167,13 @@ def _require_wanted(name: str, is_wanted: Callable[[], bool]) -> None:
 
 
 def _receive(pipe: Connection, path: Path) -> Photo:
-    answer = json.loads(pipe.recv_bytes())
-    if "error" in answer:
-        raise ImageReadError(str(answer["error"]))
-    pixels = np.empty((int(answer["height"]), int(answer["width"]), 3), np.uint8)
+    error, height, width, notes, sha256 = json.loads(pipe.recv_bytes())
+    if error:
+        raise ImageReadError(str(error))
+    pixels = np.empty((int(height), int(width), 3), np.uint8)
     for row in range(0, len(pixels), _ROWS):
         pipe.recv_bytes_into(pixels[row : row + _ROWS].data.cast("B"))
-    notes = tuple(str(note) for note in answer["notes"])
-    return Photo(pixels=RgbImage(pixels), path=path, sha256=str(answer["sha256"]), notes=notes)
+    return Photo(pixels=RgbImage(pixels), path=path, sha256=str(sha256), notes=tuple(map(str, notes)))
 
 
 def _serve(pipe: Connection, reserve: int) -> None:
@@ -190,11 +189,10 @@ def _serve(pipe: Connection, reserve: int) -> None:
                 with _limited_memory(BYTES_PER_PIXEL * max_pixels + reserve):
                     photo = decode_photo(data, name, max_pixels=max_pixels)
             except ImageReadError as error:
-                pipe.send_bytes(json.dumps({"error": str(error)}).encode())
+                pipe.send_bytes(json.dumps([str(error), 0, 0, [], ""]).encode())
                 continue
             height, width = photo.pixels.shape[:2]
-            answer = {"height": height, "width": width, "notes": photo.notes, "sha256": photo.sha256}
-            pipe.send_bytes(json.dumps(answer).encode())
+            pipe.send_bytes(json.dumps(["", height, width, photo.notes, photo.sha256]).encode())
             for row in range(0, height, _ROWS):
                 pipe.send_bytes(np.ascontiguousarray(photo.pixels[row : row + _ROWS]).data.cast("B"))
             del data, photo  # do not keep a photo in memory until the next one arrives

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from portrait.errors import WeightsCorruptError, one_line
 from portrait.faces.onnx_session import session_options
@@ -52,13 +52,26 @@ class StyleLimits:
         return changes
 
 
+class _Config(BaseModel):
+    """The config.json of a style judge."""
+
+    classes: tuple[str, ...]
+    """The styles, and `PHOTO`."""
+    least: dict[str, float]
+    """Style -> the probability that a picture must reach, which all but a stated share of right pictures do."""
+    skin: dict[str, SkinLimits] = {}
+    expression: dict[str, float] = {}
+    """Style -> the most that a mouth moves."""
+    scale: int
+    """The picture's side at which marks have the size that the network was trained on."""
+    side: int
+    """Of the square around the face that it sees."""
+
+
 class StyleJudge:
     """Judges the style of pictures by one set of weights, on whose pictures it was trained.
 
-    Its folder holds `style.onnx` and config.json, which has `classes` (the styles, and `PHOTO`), `least` (style -> the
-    probability that a picture must reach, which all but a stated share of right pictures do), `skin` (style -> the values of `SkinLimits`), `expression`
-    (style -> the most that a mouth moves), `scale` (the picture's side at which marks have the size that the network was
-    trained on) and `side` (of the square around the face that it sees). `digests` maps the path of each file inside the
+    Its folder holds `style.onnx` and config.json, see `_Config`. `digests` maps the path of each file inside the
     weights to its SHA-256.
 
     Raises:
@@ -69,16 +82,15 @@ class StyleJudge:
         import onnxruntime
 
         try:
-            config = json.loads((folder / "config.json").read_text("utf-8"))
-            self.classes = tuple(str(name) for name in config["classes"])
-            skin = {str(k): SkinLimits(**v) for k, v in config.get("skin", {}).items()}
+            config = _Config.model_validate_json((folder / "config.json").read_bytes())
+            self.classes = config.classes
             self.limits = {
-                str(k): StyleLimits(
-                    probability=float(v), skin=skin.get(k), expression=config.get("expression", {}).get(k)
+                style: StyleLimits(
+                    probability=least, skin=config.skin.get(style), expression=config.expression.get(style)
                 )
-                for k, v in config["least"].items()
+                for style, least in config.least.items()
             }
-            self._scale, self.side = int(config["scale"]), int(config["side"])
+            self._scale, self.side = config.scale, config.side
             self._network = onnxruntime.InferenceSession(
                 str(folder / "style.onnx"), session_options(1), providers=["CPUExecutionProvider"]
             )
