@@ -6,6 +6,7 @@ import argparse
 import glob
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
@@ -132,33 +133,22 @@ def check_files(settings: Settings, references: Sequence[Path]) -> None:
         read_photo(background.file)
 
 
+@dataclass(eq=False)
 class Batch:
     """The portraits of one call: the models, loaded when needed, and the names that are taken."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        styles: Sequence[str],
-        references: Sequence[Photo],
-        folder: Path,
-        console: Console,
-        signer: Signer | None = None,
-        *,
-        overwrite: bool = False,
-        decoder: DecoderProcess | None = None,
-    ) -> None:
-        self.settings = settings
-        self.styles = styles
-        self.references = references
-        self.folder = folder
-        self.console = console
-        self.signer = signer
-        self.overwrite = overwrite
-        self.decoder = decoder
-        self._loop: AttemptLoop | None = None
-        self._stems: set[str] = set()
-        self._names: dict[str, str] = {}
-        """Stem -> the name of the pictures, set when the first one is written."""
+    settings: Settings
+    styles: Sequence[str]
+    references: Sequence[Photo]
+    folder: Path
+    console: Console
+    signer: Signer | None = None
+    overwrite: bool = False
+    decoder: DecoderProcess | None = None
+    _loop: AttemptLoop | None = field(default=None, init=False)
+    _stems: set[str] = field(default_factory=set, init=False)
+    _names: dict[str, str] = field(default_factory=dict, init=False)
+    """Stem -> the name of the pictures, set when the first one is written."""
 
     def portraits(self, path: Path) -> Iterator[SavedPortrait]:
         """Make and write all portraits of a photo: each selected face, each style, each variant."""
