@@ -413,7 +413,7 @@ def test_background_size_and_palette_are_checked_before_anything_is_made(
 
 
 def test_only_what_the_recipe_knows_is_to_choose_from() -> None:
-    style = replace(Style(name="oil", title="Oil", prompt="oil"), palettes=("warm", "cold"))
+    style = Style(name="oil", title="Oil", prompt="oil", palettes=("warm", "cold"))
     recipe = replace(load_recipe("mini"), sizes=(512, 768, 1024))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("portrait.recipes.recipe.styles", lambda: {"oil": style})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
@@ -12,30 +11,25 @@ from portrait.paths import MAX_NAME_BYTES, config_dir, is_file_name
 from portrait.validation import parse_toml, read_text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Style:
-    """`prompt` is the few words that `mini` knows; `rich_prompt` is for models that read whole sentences.
-
-    `instruction` is for models that edit photos by instruction; `recipes.instructions` has those of the shipped styles.
-    `palettes` are the names that `mini` was trained on, appended to the prompt, as in "pop art portrait, turquoise".
-    """
-
-    name: str
-    title: str
-    prompt: str
-    rich_prompt: str = ""
-    instruction: str = ""
-    palettes: tuple[str, ...] = ()
-
-
 class StyleEntry(FileModel):
-    """A table of `styles.toml`, under the style's name."""
+    """A table of `styles.toml`, under the style's name.
+
+    `prompt` is the few words that `mini` knows; `rich_prompt` is for models that read whole sentences. `instruction` is for
+    models that edit photos by instruction; `recipes.instructions` has those of the shipped styles. `palettes` are the names
+    that `mini` was trained on, appended to the prompt, as in "pop art portrait, turquoise".
+    """
 
     title: str
     prompt: str
     rich_prompt: str = ""
     instruction: str = ""
     palettes: Entries[str] = ()
+
+
+class Style(StyleEntry):
+    """A style with its name."""
+
+    name: str
 
 
 def styles() -> dict[str, Style]:

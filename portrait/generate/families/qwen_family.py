@@ -17,7 +17,7 @@ from portrait.generate.families.loading import (
     unlisted_digests,
 )
 from portrait.generate.families.text_encoder import TextEncoder
-from portrait.generate.inputs import as_batch
+from portrait.generate.inputs import Cache, as_batch
 from portrait.hub.files import verify_manifest
 from portrait.images import pixels_sha256
 from portrait.recipes.recipe import Recipe
@@ -73,7 +73,7 @@ class QwenFamily(Generic[Text, Encoded]):
         self.digests: Mapping[str, str] = digests | unlisted_digests(recipe)
         self.notes = tuple(notes)
         self._weights = weights
-        self._encoded: tuple[tuple[str, ...], Encoded] | None = None
+        self._encoded = Cache[Encoded](1)
 
     def place(self, tier: str, device: torch.device) -> None:
         """Put the networks on the device as described in `families.text_encoder`."""
@@ -88,14 +88,12 @@ class QwenFamily(Generic[Text, Encoded]):
         return knobs.steps
 
     def clear_cache(self) -> None:
-        self._encoded = None
+        self._encoded.clear()
 
     def _cached(self, images: tuple[RgbImage, ...], encode: Callable[[], Encoded]) -> Encoded:
         """The result of `encode` for these pictures; the last one is cached, because a photo's styles share it."""
         key = tuple(pixels_sha256(image) for image in images)
-        if self._encoded is None or self._encoded[0] != key:
-            self._encoded = key, encode()
-        return self._encoded[1]
+        return self._encoded.get(key, encode)
 
     def _encode_batch(self, image: RgbImage) -> Any:
         """The distribution of a picture's latents, (1, C, h, w), as diffusers' autoencoder gives it."""
