@@ -71,7 +71,6 @@ def notice(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
-def alert(problem: str, field: str = "") -> str:
-    """An alert that screen readers say at once, with the field that it is about; empty without a problem."""
-    about = f' data-field="{field}"' if field else ""
-    return f'<p class="alert" role="alert"{about}>{escape(problem)}</p>' if problem else ""
+def alert(problem: str) -> str:
+    """An alert that screen readers say at once."""
+    return f'<p class="alert" role="alert">{escape(problem)}</p>'
