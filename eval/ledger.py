@@ -40,9 +40,8 @@ def fill(ledger: Ledger, styles: list[str]) -> None:
         for style in styles
     ]
     with ledger.transaction():
-        ledger.put_subjects(
-            (f"person {p:05}", [{"path": f"/photos/{p}.jpg", "sha256": "0" * 64}], {}) for p in range(PEOPLE)
-        )
+        for p in range(PEOPLE):
+            ledger.put_subject(f"person {p:05}", [{"path": f"/photos/{p}.jpg", "sha256": "0" * 64}], {})
         ledger.put_jobs((f"{n:064x}", picture) for n, picture in enumerate(pictures))
     tries = tuple(attempt(n) for n in range(ATTEMPTS))
     record = RECORD.model_copy(update={"attempts": tries})
