@@ -107,6 +107,7 @@ class FakeGenerator(PortraitGenerator):
     tier = "full"
     dtype = "float32"
     runtime = "torch"
+    graphs: dict[str, str] = {}  # noqa: RUF012
     sampler = "Fake"
     max_batch_size = 1000
 

@@ -308,9 +308,10 @@ def test_every_style_has_an_instruction_whose_wording_follows_the_dial() -> None
         texts = [recipe.prompt_of(recipe.style(name), balance=balance) for balance in (0.0, 0.5, 1.0)]
         assert len(set(texts)) == 3
         assert all(text.endswith(".") for text in texts)
-    custom = replace(recipe.style("oil"), name="noir", rich_prompt="film noir, hard side light")
+    custom = recipe.style("oil").model_copy(update={"name": "noir", "rich_prompt": "film noir, hard side light"})
     assert recipe.prompt_of(custom).startswith("Redraw this photo as: film noir, hard side light. ")
-    assert recipe.prompt_of(replace(custom, instruction="Make it noir.")).startswith("Make it noir. ")
+    instructed = custom.model_copy(update={"instruction": "Make it noir."})
+    assert recipe.prompt_of(instructed).startswith("Make it noir. ")
 
 
 def test_the_heads_of_photo_and_references_are_shown_up_to_three(recipe: Recipe, limits: str) -> None:

@@ -193,7 +193,7 @@ def test_the_record_names_the_device_and_the_tier_that_was_used_in_the_end(
 
     portrait, _ = run_loop(paint, limits, max_attempts=1)
     assert (portrait.record.device, portrait.record.memory_tier) == ("cpu", "offload")
-    assert "Made on cpu, memory tier offload, in float32 by Fake." in explain(portrait.record)
+    assert "Made on cpu, memory tier offload, in float32 by Fake in torch." in explain(portrait.record)
 
 
 @pytest.mark.slow

@@ -13,12 +13,12 @@ from portrait.generate.families.mini.marks.autoencoder import MarkAutoencoder
 from portrait.generate.families.mini.marks.layout import GUIDES
 from portrait.hub.files import mini_folder
 from tests.fakes import a_face
-from tests.test_training_stage import load
+from tests.scripts import stage_of_training
 
 
 @pytest.fixture(scope="module")
 def dataset() -> ModuleType:
-    return load("dataset")
+    return stage_of_training("dataset")
 
 
 def test_a_bent_head_has_other_proportions_and_the_room_stays(dataset: ModuleType) -> None:
@@ -63,7 +63,7 @@ def test_a_picture_in_a_scene_comes_back(dataset: ModuleType) -> None:
 @pytest.mark.weights
 def test_the_shipped_decoder_with_more_blocks_draws_what_it_drew_until_it_is_shown_guides() -> None:
     shipped = MarkAutoencoder.from_pretrained(mini_folder() / "vae").float().eval()
-    grown = load("autoencoder").grown(mini_folder() / "vae").eval()
+    grown = stage_of_training("autoencoder").grown(mini_folder() / "vae").eval()
     assert grown.config.guided
     assert sum(grown.config.decoder_blocks) >= sum(shipped.config.decoder_blocks)
     generator = torch.Generator().manual_seed(0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,28 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from tests.scripts import stage_of_training
+
 RATE = float(0.1 * np.cos(0.3))
 """A plain float, as in the stages: a checkpoint with a numpy float could not be read back."""
-TRAINING = Path(__file__).parents[1] / "weights" / "training"
-
-
-def load(name: str) -> ModuleType:
-    """A module of the training, under a name that no installed module has."""
-    sys.path.insert(0, str(TRAINING))
-    try:
-        spec = importlib.util.spec_from_file_location(f"training_{name}", TRAINING / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(TRAINING))
-    return module
 
 
 @pytest.fixture(scope="module")
 def stage() -> ModuleType:
-    return load("stage")
+    return stage_of_training("stage")
 
 
 def train(stage: ModuleType, path: Path, steps: int, resume: bool) -> tuple[torch.Tensor, Any]:
@@ -98,6 +83,6 @@ def test_an_update_of_any_rank_becomes_nearly_orthogonal(rank: int) -> None:
     """In bfloat16 too, where the processor is fast in it."""
     generator = torch.Generator().manual_seed(1)
     update = torch.randn(64, rank, generator=generator) @ torch.randn(rank, 576, generator=generator)
-    singular = torch.linalg.svdvals(load("muon").orthogonalise(update))
+    singular = torch.linalg.svdvals(stage_of_training("muon").orthogonalise(update))
     assert singular.max() < 1.35
     assert singular[: rank // 2].min() > 0.5

@@ -68,7 +68,7 @@ class DiffusionGenerator:
         self.family = load_family(recipe, precision)
         self.pipe = self.family.pipe
         self.loras = dict(self.family.loras)
-        self.digests = dict(self.family.digests)
+        self.digests, self.graphs = dict(self.family.digests), dict[str, str]()
         self.draws_together = self.device.type != "cpu"
         """Whether the pictures of a batch are computed together; not on a CPU, which may round them differently from single
         ones."""

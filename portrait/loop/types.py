@@ -26,10 +26,11 @@ class PortraitGenerator(Protocol):
     `generate.diffusion.DiffusionGenerator`.
 
     `str(device)` is cpu, cuda or the like; `tier` is one of `generate.memory`, smaller after memory ran out;
-    `runtime` is torch or onnxruntime.
+    `runtime` is torch or onnxruntime. `digests` maps the files of weights to SHA-256, and `graphs` those of the graphs they run in.
     """
 
     digests: dict[str, str]
+    graphs: dict[str, str]
     threads: int
     device: Any
     tier: str

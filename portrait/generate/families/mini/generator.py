@@ -77,9 +77,9 @@ class MiniGenerator:
         self.recipe = recipe
         self.threads = threads or cpu_threads()
         base = recipe.base
-        graphs, listed = verify_manifest(base, GRAPHS), verify_manifest(base)
+        self.graphs, listed = verify_manifest(base, GRAPHS), verify_manifest(base)
         adapter = read_weights(recipe.adapter)
-        self.digests = graphs | listed | adapter_digest(recipe, listed)
+        self.digests = listed | adapter_digest(recipe, listed)
         try:
             self._tokenizer = PromptTokenizer(base / "tokenizer")
             about = json.loads((base / "vae" / "config.json").read_text("utf-8"))
