@@ -158,6 +158,7 @@ class Worker:
                 "threads": generator.threads,
                 "dtype": generator.dtype,
                 "runtime": generator.runtime,
+                "graphs": generator.graphs,
                 "machine": platform.machine(),
                 "versions": library_versions(),
             },

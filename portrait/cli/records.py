@@ -64,7 +64,8 @@ def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
     threads = min(max(record.threads, 1), 1024)
     dtype = record.dtype if record.dtype in RULES["dtype"].choices else "auto"
     loop = models.load(replace(record.settings, threads=threads, dtype=dtype))
-    changed = [name for name, digest in record.weights.items() if loop.digests.get(name) != digest]
+    files = loop.digests | loop.generator.graphs
+    changed = [name for name, digest in record.weights.items() if files.get(name) != digest]
     if changed:
         raise SettingsError(
             f"the weights differ from those of the record, so the picture would too: {', '.join(changed)}"

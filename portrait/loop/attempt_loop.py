@@ -87,7 +87,7 @@ class AttemptLoop:
         self.analyzer = analyzer
         self.judges = Judges(analyzer, tuple(recognizers), second_opinion, style_judge)
         self.conditioning_recognizer = conditioning_recognizer
-        self.digests: dict[str, str] = generator.digests | generator.graphs | self.judges.digests
+        self.digests: dict[str, str] = dict(generator.digests) | self.judges.digests
         self._like_embeddings: dict[str, Embedding] = {}
         self._framed = Cache[Framed](1)
         self._kept = Cache[Kept](1)
@@ -259,7 +259,7 @@ class AttemptLoop:
             best,
             recipe=self.recipe,
             generator=self.generator,
-            weights=self.digests,
+            weights=self.digests | self.generator.graphs,
             licenses=self.licenses(),
             policy=choice,
             seconds=time.perf_counter() - start,
