@@ -284,11 +284,11 @@ def load(threads: int, dtype: str, *, beside: bool) -> dict[str, float]:
     import dlib  # noqa: F401
     import onnxruntime  # noqa: F401
 
-    from portrait.deferred import deferred
     from portrait.faces.load import load_face_tools
+    from portrait.faces.without_skimage import without_skimage
     from portrait.recipes.load import load_recipe
 
-    with deferred("skimage"):
+    with without_skimage():
         import insightface.app  # noqa: F401
     with ThreadPoolExecutor(1) as judges:
         loading = judges.submit(load_face_tools, commercial=False, threads=threads)

@@ -13,7 +13,7 @@ import portrait
 
 PACKAGE = Path(portrait.__file__).parent
 LAYERS = [
-    {"errors", "records", "settings", "validation", "file_model", "deferred", "paths", "files"},  # base types
+    {"errors", "records", "settings", "validation", "file_model", "paths", "files"},  # base types
     {"images", "intervals", "hub", "provenance"},  # utilities
     {"faces", "recipes"},
     {"generate", "judge"},

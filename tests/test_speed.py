@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from portrait import paths
-from portrait.deferred import deferred
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.generate import precision
 from portrait.generate.diffusion import DiffusionGenerator
@@ -139,21 +138,17 @@ def test_a_picture_is_decoded_once_and_once_more_for_each_preview(
     assert decode.call_count == 2 + len(shown) > 2
 
 
-def test_a_deferred_import_loads_when_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "faraway"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "colors.py").write_text("class Red:\n    name = 'red'\nLOADED = True\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    with deferred("faraway"):
-        import faraway.colors as kept  # type: ignore[import-not-found]
-        from faraway.colors import Red
-    assert "faraway" not in sys.modules
-    assert Red.name == "red"
-    assert "faraway.colors" in sys.modules
-    assert isinstance(Red(), Red)
-    assert not isinstance(3, Red)
-    assert kept.LOADED is True
+def test_insightface_is_imported_without_skimage_and_its_alignments_still_work() -> None:
+    script = """
+import sys
+from portrait.faces.without_skimage import without_skimage
+with without_skimage():
+    from insightface.utils import face_align
+assert not {"skimage", "scipy"} & sys.modules.keys()
+print(face_align.estimate_norm(face_align.arcface_dst)[0, 0].round(3))
+assert "skimage" in sys.modules
+"""
+    assert run_python(script).stdout == "1.0\n"
 
 
 # --- the arithmetic that fits the processor

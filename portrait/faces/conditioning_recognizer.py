@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from portrait.deferred import deferred
 from portrait.errors import WeightsCorruptError
 from portrait.faces.alignment import align_face
 from portrait.faces.onnx_session import session_options
+from portrait.faces.without_skimage import without_skimage
 from portrait.records import Embedding, Face, RgbImage
 
 
@@ -26,7 +26,7 @@ class ConditioningRecognizer:
     def __init__(self, file: Path, form: str = "unit", *, threads: int | None = None) -> None:
         import onnxruntime
 
-        with deferred("skimage"):
+        with without_skimage():
             from insightface.model_zoo.arcface_onnx import ArcFaceONNX
 
         options = session_options(threads)

@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from portrait.deferred import deferred
 from portrait.errors import WeightsCorruptError, WeightsMissingError
 from portrait.faces.alignment import align_face
 from portrait.faces.form import PLAIN, Form, mean_embedding
 from portrait.faces.onnx_session import session_options
+from portrait.faces.without_skimage import without_skimage
 from portrait.hub.files import SCRFD_500M, W600K_MBF, build_folder, locate, sha256_of
 from portrait.hub.manifest import find_part
 from portrait.hub.store import part_folder, status
@@ -64,7 +64,7 @@ class InsightFaceAnalyzer:
     licenses = (SCRFD_500M, W600K_MBF)
 
     def __init__(self, *, form: Form = PLAIN, threads: int | None = None) -> None:
-        with deferred("skimage"):  # it needs scipy, and only for alignments that are not used here
+        with without_skimage():
             from insightface.app import FaceAnalysis
 
         self.pack = find_pack()
