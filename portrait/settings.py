@@ -28,31 +28,22 @@ class Rule:
 
     help: str
     kind: type
-    low: float | None
-    high: float
-    choices: tuple[str, ...]
     many: bool
     knob: bool
-    flag: str
-    words: Mapping[str, str]
+    low: float | None = None
+    high: float = inf
+    choices: tuple[str, ...] = ()
+    flag: str = ""
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
-def _setting(
-    default: T,
-    text: str,
-    kind: type,
-    *,
-    low: float | None = None,
-    high: float = inf,
-    choices: tuple[str, ...] = (),
-    many: bool = False,
-    knob: bool = False,
-    flag: str = "",
-    words: Mapping[str, str] = MappingProxyType({}),
-) -> T:
-    """A field of `Settings`, with its `Rule`."""
-    rule = Rule(help=text, kind=kind, low=low, high=high, choices=choices, many=many, knob=knob, flag=flag, words=words)
-    return field(default=default, metadata={"rule": rule})
+def _setting(default: T, text: str, *, knob: type | None = None, **rule: Any) -> T:  # noqa: ANN401 (those of `Rule`)
+    """A field of `Settings`, with its `Rule`; `knob` is the type of a knob."""
+    kind = knob or (str if isinstance(default, tuple) else type(default))
+    many = isinstance(default, tuple)
+    return field(
+        default=default, metadata={"rule": Rule(help=text, kind=kind, many=many, knob=knob is not None, **rule)}
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,128 +54,108 @@ class Settings:
         SettingsError: a value is of the wrong type or out of range; names the setting and the value.
     """
 
-    recipe: str = _setting("mini", "the models that make the picture: a recipe's name or a .toml file", str)
+    recipe: str = _setting("mini", "the models that make the picture: a recipe's name or a .toml file")
     style: tuple[str, ...] = _setting(
         ("watercolor",),
         "the style (portrait styles lists them); may be given several times; 'all' for every style of the recipe",
-        str,
-        many=True,
     )
-    balance: float = _setting(0.5, "0 stays closest to the person, 1 is the most stylized", float, low=0, high=1)
-    variants: int = _setting(1, "pictures per photo and style, each from its own seeds", int, low=1, high=64)
+    balance: float = _setting(0.5, "0 stays closest to the person, 1 is the most stylized", low=0, high=1)
+    variants: int = _setting(1, "pictures per photo and style, each from its own seeds", low=1, high=64)
     seed: int = _setting(
         1,
         "first seed; on the same machine the same seed gives the same pixels: of mini on a CPU with any --threads, "
         "of public models and of mini with --dtype bfloat16 with the same --threads, on a GPU in a batch of the same seeds",
-        int,
         low=0,
         high=2**31,
     )
-    palette: str = _setting("", "a palette of the style (portrait styles lists them); default: chosen by the seed", str)
-    size: int = _setting(
-        0, "side of the portrait in pixels, such as 1024; 0 for the recipe's own", int, low=0, high=4096
-    )
+    palette: str = _setting("", "a palette of the style (portrait styles lists them); default: chosen by the seed")
+    size: int = _setting(0, "side of the portrait in pixels, such as 1024; 0 for the recipe's own", low=0, high=4096)
     frame: str = _setting(
         "bust",
         "head, bust, or full (the whole photo, with the bust drawn into it)",
-        str,
         choices=("head", "bust", "full"),
     )
     shift: str = _setting(
         "0,0",
         "X,Y moves the frame right and down by shares of its side, as far as photo and face allow; "
         "write negative values as --shift=-0.1,0",
-        str,
     )
     face: str = _setting(
         "auto",
         "which face to use: auto (refuses to guess between faces of similar size), largest, each, "
         "an index from the left such as 0, or like:REFERENCE.jpg",
-        str,
     )
     upright: str = _setting(
         "auto",
         "auto turns a photo whose faces are sideways or upside down; off leaves it as it is",
-        str,
         choices=("auto", "off"),
     )
     keep: tuple[str, ...] = _setting(
         (),
         "what is preserved besides the face, may be given several times: pose, composition, colors, background, "
         "region:x,y,width,height in pixels of the photo, mask:FILE (white is preserved)",
-        str,
-        many=True,
     )
     background: str = _setting(
         "",
         "background of the finished picture: keep (the photo's own), paper, blur, transparent (png "
         "or webp), '#rrggbb', 'gradient:#rrggbb,#rrggbb' (top, bottom), or a picture file; default: as the model drew it",
-        str,
     )
-    far: float = _setting(0.01, "false accept rate: the share of strangers who would be accepted", float, low=0, high=1)
-    max_attempts: int = _setting(4, "maximum number of pictures to try", int, low=1, high=1000)
-    max_seconds: float = _setting(120.0, "start no attempt after this many seconds", float, low=0, high=86400)
+    far: float = _setting(0.01, "false accept rate: the share of strangers who would be accepted", low=0, high=1)
+    max_attempts: int = _setting(4, "maximum number of pictures to try", low=1, high=1000)
+    max_seconds: float = _setting(120.0, "start no attempt after this many seconds", low=0, high=86400)
     until: str = _setting(
         "accepted",
         "first: stop at the first accepted picture; best: use the budget for a more stylized one "
         "as long as one is likely",
-        str,
         choices=("accepted", "best"),
         flag="stop",
         words=MappingProxyType({"first": "accepted", "best": "best"}),
     )
-    batch: int = _setting(1, "attempts per batch", int, low=1, high=64)
-    format: str = _setting("png", "file format: png, jpg or webp", str, choices=("png", "jpg", "webp"))
+    batch: int = _setting(1, "attempts per batch", low=1, high=64)
+    format: str = _setting("png", "file format: png, jpg or webp", choices=("png", "jpg", "webp"))
     no_metadata: bool = _setting(
         False,
         "leave the parameters (prompt, seed, knobs) and the tool's name out of the picture; the mark that it is "
         "generated stays, because EU law requires it; the .json file is still written too",
-        bool,
     )
-    prompt: str = _setting("", "prompt to use instead of the style's", str)
-    negative_prompt: str = _setting("", "prompt that guidance steers away from", str)
+    prompt: str = _setting("", "prompt to use instead of the style's")
+    negative_prompt: str = _setting("", "prompt that guidance steers away from")
     strength: float | None = _setting(
-        None, "share of the denoising that is redone, starting from the photo", float, low=0, high=1, knob=True
+        None, "share of the denoising that is redone, starting from the photo", low=0, high=1, knob=float
     )
-    guidance_scale: float | None = _setting(None, "weight of prompt and identity", float, low=0, high=30, knob=True)
-    ip_adapter_scale: float | None = _setting(None, "weight of the identity", float, low=0, high=3, knob=True)
+    guidance_scale: float | None = _setting(None, "weight of prompt and identity", low=0, high=30, knob=float)
+    ip_adapter_scale: float | None = _setting(None, "weight of the identity", low=0, high=3, knob=float)
     controlnet_conditioning_scale: float | None = _setting(
-        None, "how much of the photo's structure is held", float, low=0, high=1, knob=True
+        None, "how much of the photo's structure is held", low=0, high=1, knob=float
     )
-    num_inference_steps: int | None = _setting(None, "denoising steps at strength 1", int, low=1, high=1000, knob=True)
-    thresholds: str = _setting("", "a calibration file to use instead of the recipe's", str)
-    curves: str = _setting("", "curves measured by portrait calibrate, to use instead of the recipe's", str)
-    threads: int = _setting(0, "CPU threads, 0 for all cores", int, low=0, high=1024)
+    num_inference_steps: int | None = _setting(None, "denoising steps at strength 1", low=1, high=1000, knob=int)
+    thresholds: str = _setting("", "a calibration file to use instead of the recipe's")
+    curves: str = _setting("", "curves measured by portrait calibrate, to use instead of the recipe's")
+    threads: int = _setting(0, "CPU threads, 0 for all cores", low=0, high=1024)
     device: str = _setting(
         "auto",
         "where public models run; auto is a GPU if there is one, and the CPU for mini",
-        str,
         choices=("auto", "cpu", "cuda", "mps"),
     )
     memory: str = _setting(
         "auto",
         "how much of a public model is on the GPU at once; auto decides by the free memory",
-        str,
         choices=("auto", "full", "offload", "sequential"),
     )
     dtype: str = _setting(
         "auto",
         "number type that the model computes in; auto is float32 for mini, and for public models the one that they are made "
         "for on a GPU, and bfloat16 on a CPU that has instructions for it",
-        str,
         choices=("auto", "float32", "bfloat16"),
     )
     base: str = _setting(
         "",
         "another base model for the recipe's family: a .safetensors checkpoint, a diffusers folder, "
         "or a part of the weights manifest",
-        str,
     )
-    lora: tuple[str, ...] = _setting(
-        (), "a LoRA and its weight, as FILE.safetensors:0.6; may be given several times", str, many=True
-    )
+    lora: tuple[str, ...] = _setting((), "a LoRA and its weight, as FILE.safetensors:0.6; may be given several times")
     commercial: bool = _setting(
-        False, "refuse a recipe unless all its parts clearly allow commercial use; judge by SFace and dlib", bool
+        False, "refuse a recipe unless all its parts clearly allow commercial use; judge by SFace and dlib"
     )
 
     def __post_init__(self) -> None:
