@@ -36,6 +36,7 @@ from portrait.loop.load import load_loop
 from portrait.loop.types import Subject
 from portrait.paths import cpu_threads
 from portrait.records import Knobs, RgbImage
+from portrait.settings import Settings
 
 PARTS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -86,7 +87,7 @@ def main() -> None:
     parser.add_argument("--styles", default="", help="such as oil,comic (default: all styles of the recipe)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "ablation.json")
     args = parser.parse_args()
-    loop = load_loop("mini")
+    loop = load_loop(Settings())
     people = subjects(loop, spread(held_out(args.data), args.people))
     files, base = left_out(loop, args.data), loop.recipe.knobs_at(0.5)
     styles = args.styles.split(",") if args.styles else list(loop.recipe.styles)

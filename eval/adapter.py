@@ -28,6 +28,7 @@ from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop
 from portrait.loop.types import Subject
 from portrait.records import Knobs
+from portrait.settings import Settings
 
 MIN_PEOPLE = 20
 DIFFERENCES = (("default", "off"), ("default", "swapped"), ("swapped", "off"))
@@ -85,7 +86,7 @@ def main() -> None:
     parser.add_argument("--styles", default="watercolor,oil,comic", help="such as oil,comic, or all")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
-    loop = load_loop("mini", every_judge=True)
+    loop = load_loop(Settings(), every_judge=True)
     people = subjects(loop, spread(held_out(args.data), args.people))
     if len(people) < MIN_PEOPLE:
         raise SystemExit(f"{len(people)} people are too few; it takes {MIN_PEOPLE} or more")

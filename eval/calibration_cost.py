@@ -17,6 +17,7 @@ from held_out_people import data_argument, held_out, spread
 from portrait.calibrate.gate import gates_table
 from portrait.calibrate.sample import SampleOptions, measure_sample
 from portrait.loop.load import load_loop
+from portrait.settings import Settings
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument("--of", type=int, default=300, metavar="N", help="people to extrapolate to (default: 300)")
     parser.add_argument("--cores", type=int, default=2, help="cores to extrapolate to (default: 2)")
     args = parser.parse_args()
-    loop = load_loop("mini", threads=1, every_judge=True)
+    loop = load_loop(Settings(threads=1), every_judge=True)
     people, styles = spread(held_out(args.data), args.people), args.styles.split(",")
     start = time.process_time()
     measure_sample(loop, people, SampleOptions(styles=styles, rates=[0.5]))

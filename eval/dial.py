@@ -28,6 +28,7 @@ from portrait.judge.thresholds import thresholds_for
 from portrait.loop.load import load_loop
 from portrait.records import RgbImage
 from portrait.report.sheet import contact_sheet
+from portrait.settings import Settings
 
 NAMED = ("oil", "comic", "watercolor")
 """The styles that have a goal: a difference of 13 for the dial and of 8 for seeds."""
@@ -47,7 +48,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.seeds < 2:
         parser.error("--seeds must be 2 or more: they are compared with each other")
-    loop = load_loop("mini")
+    loop = load_loop(Settings())
     default_photo = Photo(path=Path("astronaut.png"), pixels=RgbImage(astronaut()), sha256="astronaut")
     photo = default_photo if args.photo is None else read_photo(args.photo)
     (who,) = loop.subjects(photo, "largest")

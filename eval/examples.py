@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--balance", type=float, default=0.5)
     parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "weights" / "mini" / "examples.jpg")
     args = parser.parse_args()
-    loop = load_loop("mini")
+    loop = load_loop(Settings())
     paths = held_out(args.data)
     picks = np.linspace(args.first, len(paths) - 1, args.people).round().astype(int)
     cells: list[tuple[RgbImage, str, bool | None]] = []

@@ -30,6 +30,7 @@ from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop
 from portrait.loop.scoring import Judges
 from portrait.records import RgbImage
+from portrait.settings import Settings
 
 CHOICES = (
     ("arcface", "dlib"),
@@ -132,7 +133,7 @@ def main() -> None:
     parser.add_argument("--styles", default="", help="comma-separated (default: all)")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
-    loop = load_loop("mini", form=PLAIN.name)
+    loop = load_loop(Settings(), form=PLAIN.name)
     styles = args.styles.split(",") if args.styles else list(loop.recipe.styles)
     paths = held_out(args.data)
     others = [path for path in everyone(args.data) if path not in paths]

@@ -24,6 +24,7 @@ from portrait.generate.families.mini.marks.rasterize import draw
 from portrait.generate.framing import frame_portrait
 from portrait.loop.load import load_loop
 from portrait.records import RgbImage
+from portrait.settings import Settings
 
 SIDE = 512
 
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("--painted", type=Path, metavar="WORK", help="work folder of weights/training, for comparison")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
-    loop = load_loop("mini")
+    loop = load_loop(Settings())
     people = subjects(loop, spread(held_out(args.data), args.people))
     framed = [frame_portrait(who.photo.pixels, who.face, "bust", SIDE) for who in people]
     styles = {}

@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "held_out.json")
     parser.add_argument("--sheet", type=Path, default=Path(__file__).parents[1] / "weights" / "mini" / "failures.jpg")
     args = parser.parse_args()
-    loop = load_loop("mini")
+    loop = load_loop(Settings())
     settings = Settings(balance=args.balance, max_attempts=args.attempts)
     files, rows = left_out(loop, args.data), []
     records: dict[str, list[PortraitRecord]] = {style: [] for style in loop.recipe.styles}

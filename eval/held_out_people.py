@@ -37,6 +37,7 @@ from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop
 from portrait.loop.types import Subject
 from portrait.records import Embedding, Knobs, RgbImage
+from portrait.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 HELD_OUT = Path(os.environ.get("PORTRAIT_HELD_OUT", ROOT / "weights" / "training" / "held_out.txt"))
@@ -231,7 +232,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data_argument(parser)
     args = parser.parse_args()
-    loop = load_loop("mini")
+    loop = load_loop(Settings())
     print(f"limits of {len(left_out(loop, args.data))} people in {_work(loop, args.data)}")
 
 

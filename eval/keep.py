@@ -23,6 +23,7 @@ from portrait.judge.verdict import KEEP_LIMITS
 from portrait.loop.load import load_loop
 from portrait.loop.scoring import NO_FACE_DISPLACEMENT
 from portrait.records import Keep
+from portrait.settings import Settings
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--balance", type=float, default=0.5)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "keep.json")
     args = parser.parse_args()
-    loop = load_loop("mini")
+    loop = load_loop(Settings())
     people = subjects(loop, spread(held_out(args.data), args.people))
     framed = [frame_portrait(s.photo.pixels, s.face, "bust", loop.recipe.resolution) for s in people]
     figures = [

@@ -127,7 +127,7 @@ class Warm:
         from portrait.loop.load import load_loop
         from portrait.settings import Settings
 
-        self.loop = load_loop("mini", threads=threads, dtype=dtype)
+        self.loop = load_loop(Settings(threads=threads, dtype=dtype))
         self.generator: Any = self.loop.generator
         self.style, self.threads = style, self.generator.threads
         self.settings = Settings(style=(style,), max_attempts=1, threads=threads)
@@ -362,7 +362,7 @@ def accepted(photos: Sequence[Path], styles: Sequence[str], threads: int, dtype:
     from portrait.loop.load import load_loop
     from portrait.settings import Settings
 
-    loop = load_loop("mini", threads=threads, dtype=dtype)
+    loop = load_loop(Settings(threads=threads, dtype=dtype))
     by_diffusers = DiffusionGenerator(loop.recipe, threads=threads, dtype="float32")
 
     def tried(subject: Any, style: str, seed: int, attempts: int) -> Tried:
@@ -430,7 +430,7 @@ def campaign(photos: Sequence[Path], threads: int, dtype: str, jobs: int) -> dic
     from portrait.campaign.run import run_campaign
     from portrait.generate.families.mini.generator import MiniGenerator
     from portrait.loop.attempt_loop import AttemptLoop
-    from portrait.loop.load import load_loop_for
+    from portrait.loop.load import load_loop
     from portrait.loop.scoring import Judges
     from portrait.recipes.load import load_recipe
     from portrait.settings import Settings
@@ -468,7 +468,7 @@ def campaign(photos: Sequence[Path], threads: int, dtype: str, jobs: int) -> dic
         ):
             patches.enter_context(mock.patch.object(owner, method, counted(getattr(owner, method), name)))
         begun = time.perf_counter()
-        load = counted(load_loop_for, "loading")
+        load = counted(load_loop, "loading")
         counts = run_campaign(plan, Path(folder) / "run", lambda threads: LocalEngine(load), limit=jobs)
         seconds = time.perf_counter() - begun
     rest, running = seconds - sum(spent.values()), seconds - spent["loading"]

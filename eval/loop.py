@@ -66,6 +66,7 @@ from portrait.loop.scoring import face_features
 from portrait.loop.types import PortraitGenerator
 from portrait.paths import cpu_threads
 from portrait.records import Knobs
+from portrait.settings import Settings
 
 if TYPE_CHECKING:
     from portrait.generate.diffusion import DiffusionGenerator
@@ -107,7 +108,7 @@ class AttemptCache:
     """Makes each attempt once, and keeps its measurements in a file."""
 
     def __init__(self, folder: Path, data: Path, threads: int) -> None:
-        self.loop = load_loop("mini", threads=threads)
+        self.loop = load_loop(Settings(threads=threads))
         self.files = left_out(self.loop, data)
         self._limits: dict[tuple[Path, str, float, tuple[str, ...]], Thresholds] = {}
         self.file = folder / "attempts.jsonl"

@@ -29,6 +29,7 @@ from portrait.intervals import wilson_people
 from portrait.judge.thresholds import thresholds_for
 from portrait.loop.load import load_loop
 from portrait.records import Face, RgbImage
+from portrait.settings import Settings
 
 Spoil = Callable[[RgbImage, Face], RgbImage]
 
@@ -134,7 +135,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="folder for pictures: a column per person, a row per kind of photo")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "robustness.json")
     args = parser.parse_args()
-    loop = load_loop("mini")
+    loop = load_loop(Settings())
     styles = args.styles.split(",") if args.styles else list(loop.recipe.styles)
     knobs = {style: loop.knobs_for_balance(style, 0.5) for style in styles}
     files = left_out(loop, args.data)

@@ -28,11 +28,12 @@ from portrait.loop.load import load_loop
 from portrait.paths import cpu_threads
 from portrait.recipes.load import load_recipe
 from portrait.records import RgbImage
+from portrait.settings import Settings
 
 
 def measured(size: int, pictures: int) -> dict[str, float]:
     """Measure one size in this process."""
-    loop = load_loop("mini")
+    loop = load_loop(Settings())
     photo = Photo(path=Path("astronaut.png"), pixels=RgbImage(astronaut()), sha256="astronaut")
     (who,) = loop.subjects(photo, "largest")
     framed = frame_portrait(photo.pixels, who.face, "bust", size)

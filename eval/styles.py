@@ -35,6 +35,7 @@ from portrait.loop.scoring import face_crops, face_style
 from portrait.recipes.load import load_recipe
 from portrait.recipes.recipe import Recipe
 from portrait.records import RgbImage
+from portrait.settings import Settings
 
 OUTPUT = Path(__file__).with_suffix(".json")
 MAX_CONFUSED = 0.05
@@ -115,7 +116,7 @@ def framed_photos(people: list[Path]) -> dict[Path, Framed]:
 
 def draw(recipe: str, people: list[Path], folder: Path) -> None:
     """Draw the recipe's portraits of people, DIR/STYLE/PERSON.png, along the whole dial; existing ones are kept."""
-    loop = load_loop(recipe)
+    loop = load_loop(Settings(recipe=recipe))
     for number, path in enumerate(people):
         missing = [s for s in loop.recipe.styles if not (folder / s / file_of(name_of(path), ".png")).is_file()]
         if not missing:

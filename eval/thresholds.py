@@ -48,6 +48,7 @@ from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop
 from portrait.records import RgbImage
 from portrait.records.calibration import CalibrationTable
+from portrait.settings import Settings
 
 
 def _jpeg(photo: RgbImage) -> RgbImage:
@@ -143,7 +144,7 @@ def main() -> None:
     data_argument(parser)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "thresholds.json")
     args = parser.parse_args()
-    loop = load_loop("mini")
+    loop = load_loop(Settings())
     sample, files, photo = calibration_sample(loop, args.data), left_out(loop, args.data), photo_thresholds()
     spoiled = spoiled_accepted(loop, args.data, files, 0.01)
     folders = np.array([name.split("/")[0] for name in (*sample.people, *sample.impostors)])

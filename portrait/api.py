@@ -14,7 +14,7 @@ from PIL import Image
 from portrait.errors import FaceError
 from portrait.images import Photo, as_photo
 from portrait.loop.attempt_loop import AttemptLoop
-from portrait.loop.load import load_loop_for
+from portrait.loop.load import load_loop
 from portrait.provenance.credentials import Signer
 from portrait.provenance.files import write_portrait
 from portrait.records.portrait import AttemptRecord, PortraitRecord
@@ -104,7 +104,7 @@ class PortraitStylizer:
         """
         check_names(loading, "from_recipe", LOADING)
         settings = settings_from(loading | {"recipe": name})
-        return cls(load_loop_for(settings), settings)
+        return cls(load_loop(settings), settings)
 
     def stylize(
         self,

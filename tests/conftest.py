@@ -17,6 +17,7 @@ from portrait.images import Photo, read_photo, write_picture
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop
 from portrait.records import RgbImage
+from portrait.settings import Settings
 from tests.fakes import a_photo
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def dlib_recognizer() -> DlibRecognizer:
 
 @pytest.fixture(scope="session")
 def mini() -> AttemptLoop:
-    return load_loop("mini")
+    return load_loop(Settings())
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ def stylize(folder: Path, photo: RgbImage, *flags: str, limits: bool = True) -> 
     arguments = ["stylize", str(folder / "anna.png"), "--json", "--threads", "1", "-o", str(folder / "out")]
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
-        patch.setattr("portrait.cli.stylize.load_loop_for", LoadRecipe())
+        patch.setattr("portrait.cli.stylize.load_loop", LoadRecipe())
         main([*arguments, *threshold_flags, *flags])
     return next(line for line in printed.getvalue().splitlines() if line.startswith("{"))
 

@@ -47,7 +47,7 @@ def use_fakes(monkeypatch: pytest.MonkeyPatch, paint: Any = lambda image, knobs,
         return fake_loop(paint)
 
     for command in ("stylize", "records"):
-        monkeypatch.setattr(f"portrait.cli.{command}.load_loop_for", load)
+        monkeypatch.setattr(f"portrait.cli.{command}.load_loop", load)
     return loads
 
 
@@ -215,7 +215,7 @@ def test_a_picture_is_kept_though_its_strip_cannot_be_written(
 def test_a_folder_that_takes_no_files_is_reported_before_anything_is_made(
     photo: Path, limits: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("portrait.cli.stylize.load_loop_for", lambda settings: pytest.fail("it is too late"))
+    monkeypatch.setattr("portrait.cli.stylize.load_loop", lambda settings: pytest.fail("it is too late"))
     argv = ["stylize", str(photo), "--thresholds", limits]
     assert main([*argv, "-o", str(photo)]) == 2
     assert f"cannot write to {photo}: Not a directory; name another folder with -o" in capsys.readouterr().err
@@ -230,7 +230,7 @@ def test_a_folder_that_takes_no_files_is_reported_before_anything_is_made(
 def test_a_call_that_makes_nothing_leaves_nothing(
     photo: Path, limits: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portrait.cli.stylize.load_loop_for", lambda settings: pytest.fail("there is no photo"))
+    monkeypatch.setattr("portrait.cli.stylize.load_loop", lambda settings: pytest.fail("there is no photo"))
     before = sorted(photo.parent.iterdir())
     out = photo.parent / "new" / "out"
     assert main(["stylize", str(photo.parent / "nobody.jpg"), "--thresholds", limits, "-o", str(out)]) == 2

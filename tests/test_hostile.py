@@ -354,7 +354,7 @@ def test_no_text_of_a_record_is_opened(made: Path, outside: Path) -> None:
 def test_no_text_of_a_record_is_opened_to_replay_it(
     made: Path, tmp_path: Path, outside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("portrait.cli.records.load_loop_for", Load())
+    monkeypatch.setattr("portrait.cli.records.load_loop", Load())
     file = Path(shutil.copy(next((made / "run" / "pictures").rglob("*.json")), tmp_path / "record.json"))
     record = json.loads(file.read_text())
     assert main(["replay", str(file)]) == 2

@@ -27,7 +27,7 @@ from portrait.generate.families.flux2.single_file import ScaledLinear, load_tran
 from portrait.hub.files import sha256_of
 from portrait.images import Photo
 from portrait.loop.attempt_loop import HEAD_SIDE
-from portrait.loop.load import load_loop_for
+from portrait.loop.load import load_loop
 from portrait.loop.response import curves_for
 from portrait.recipes.load import load_recipe
 from portrait.recipes.override import with_overrides
@@ -221,7 +221,7 @@ def test_a_folder_of_another_model_is_refused(recipe: Recipe, folder: Path, tmp_
 )
 def test_knobs_that_it_lacks_are_refused_by_name_before_anything_is_loaded(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
-        load_loop_for(Settings(recipe="klein4b", **settings))
+        load_loop(Settings(recipe="klein4b", **settings))
 
 
 def test_a_plan_and_the_studio_refuse_them_too(tmp_path: Path) -> None:

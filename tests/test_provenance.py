@@ -301,7 +301,7 @@ def test_a_signer_shows_no_key(signer: Signer) -> None:
 @pytest.fixture
 def fake_models(monkeypatch: pytest.MonkeyPatch) -> None:
     for command in ("stylize", "records"):
-        monkeypatch.setattr(f"portrait.cli.{command}.load_loop_for", Load())
+        monkeypatch.setattr(f"portrait.cli.{command}.load_loop", Load())
 
 
 @pytest.mark.usefixtures("fake_models")

@@ -34,7 +34,7 @@ from portrait.generate.families.qwen_edit.family import Conditions, QwenEdit
 from portrait.generate.families.qwen_edit.text import PictureReader, token_positions
 from portrait.generate.families.qwen_family import QwenFamily
 from portrait.hub.files import sha256_of
-from portrait.loop.load import load_loop_for
+from portrait.loop.load import load_loop
 from portrait.recipes.load import load_recipe
 from portrait.recipes.override import with_overrides
 from portrait.recipes.recipe import Lora, Recipe
@@ -361,7 +361,7 @@ def test_a_lora_whose_scale_would_keep_diffusers_busy_forever_is_refused(
 )
 def test_knobs_that_it_lacks_are_refused_by_name_before_anything_is_loaded(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
-        load_loop_for(Settings(recipe=NAME, **settings))
+        load_loop(Settings(recipe=NAME, **settings))
 
 
 def test_the_studio_does_not_show_them() -> None:

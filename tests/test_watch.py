@@ -53,7 +53,7 @@ def start(tmp_path: Path, limits: str, drawn: list[int], monkeypatch: pytest.Mon
     # A photo with a dark corner has no face.
     analyzer = FakeAnalyzer(lambda image: [] if image[:8, :8].max() == 0 else [a_face(image.shape[0])])
     loop = fake_loop(paint, analyzer)
-    monkeypatch.setattr("portrait.cli.stylize.load_loop_for", lambda settings: loop)
+    monkeypatch.setattr("portrait.cli.stylize.load_loop", lambda settings: loop)
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
 

@@ -29,7 +29,7 @@ from portrait.generate.families.z_image.family import Conditions, ZImage
 from portrait.generate.families.z_image.load import controlnet_for
 from portrait.generate.families.z_image.pipeline import share_layers
 from portrait.hub.files import sha256_of
-from portrait.loop.load import load_loop_for
+from portrait.loop.load import load_loop
 from portrait.recipes.load import load_recipe
 from portrait.recipes.override import with_overrides
 from portrait.recipes.recipe import Recipe
@@ -261,7 +261,7 @@ def test_files_of_another_model_are_refused(recipe: Recipe, folder: Path) -> Non
 )
 def test_knobs_that_it_lacks_are_refused_by_name_before_anything_is_loaded(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
-        load_loop_for(Settings(recipe="z-image-turbo", **settings))
+        load_loop(Settings(recipe="z-image-turbo", **settings))
 
 
 def test_the_studio_does_not_show_them() -> None:

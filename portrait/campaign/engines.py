@@ -15,7 +15,7 @@ from portrait.campaign.worker import Batch, Drawn, Worker, WorkResult
 from portrait.errors import CampaignError, SettingsError, one_line
 from portrait.images.decoder_process import DecoderProcess
 from portrait.loop.attempt_loop import AttemptLoop
-from portrait.loop.load import load_loop_for
+from portrait.loop.load import load_loop
 from portrait.paths import cpu_threads
 from portrait.settings import Settings
 
@@ -50,7 +50,7 @@ class LocalEngine:
     workers = 1
 
     def __init__(
-        self, load: Callable[[Settings], AttemptLoop] = load_loop_for, decoder: DecoderProcess | None = None
+        self, load: Callable[[Settings], AttemptLoop] = load_loop, decoder: DecoderProcess | None = None
     ) -> None:
         self._worker = Worker(load, decoder)
 
@@ -110,7 +110,7 @@ class RayEngine:
         workers: int = 0,
         gpus: float = 0.0,
         threads: int = 0,
-        load: Callable[[Settings], AttemptLoop] = load_loop_for,
+        load: Callable[[Settings], AttemptLoop] = load_loop,
     ) -> None:
         ray = import_ray(of_this_machine=not address)
         self._ray = ray

@@ -18,7 +18,7 @@ from portrait.images.decoder_process import DecoderProcess
 from portrait.judge.appearance import appearance_features
 from portrait.judge.thresholds import Thresholds
 from portrait.loop.attempt_loop import AttemptLoop
-from portrait.loop.load import load_loop_for
+from portrait.loop.load import load_loop
 from portrait.loop.record import library_versions
 from portrait.loop.response import as_table
 from portrait.loop.types import StylizedPortrait
@@ -130,7 +130,7 @@ class Worker:
     """
 
     def __init__(
-        self, load: Callable[[Settings], AttemptLoop] = load_loop_for, decoder: DecoderProcess | None = None
+        self, load: Callable[[Settings], AttemptLoop] = load_loop, decoder: DecoderProcess | None = None
     ) -> None:
         self._load = load
         self._decoder = decoder or DecoderProcess()

@@ -31,6 +31,7 @@ from portrait.records import RgbImage
 from portrait.records.calibration import CalibrationTable
 from portrait.records.curves import CurvesFile
 from portrait.report.sheet import contact_sheet
+from portrait.settings import Settings
 
 _SHEET_SIDE = 160
 
@@ -65,9 +66,7 @@ def calibrate_recipe(args: argparse.Namespace) -> int:
         console.line(describe([*passed_over, *impostors_passed_over]))
     with console.status("loading models"):
         loop = load_loop(
-            args.recipe,
-            threads=args.threads,
-            commercial=args.commercial,
+            Settings(recipe=args.recipe, threads=args.threads, commercial=args.commercial),
             every_judge=True,
             form=SMOOTH.name if curves is None else curves.form,  # curves that were measured before stay in use
         )

@@ -16,6 +16,7 @@ from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop
 from portrait.loop.types import Subject
 from portrait.recipes.load import load_recipe
+from portrait.settings import Settings
 
 
 def check_machine(args: argparse.Namespace) -> int:
@@ -37,7 +38,7 @@ def _probe(args: argparse.Namespace) -> int:
         raise SettingsError(f"recipe {recipe.name} has no identity input to switch off: only the photo tells who it is")
     style = args.style or recipe.styles[0]
     recipe.style(style)
-    loop = load_loop(args.recipe, device=args.device, commercial=args.commercial)
+    loop = load_loop(Settings(recipe=args.recipe, device=args.device, commercial=args.commercial))
     person = loop.subjects(_demo_photo() if args.photo is None else read_photo(args.photo))[0]
     other = _other_face(loop) if args.other is None else loop.subjects(read_photo(args.other))[0]
     with Console(quiet=args.json).status("drawing"):

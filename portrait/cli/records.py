@@ -15,7 +15,7 @@ from portrait.files import read_bytes, write_new
 from portrait.hub.manifest import manifest
 from portrait.images import Photo, kind_of, pixels_sha256, read_photo
 from portrait.loop.attempt_loop import AttemptLoop
-from portrait.loop.load import load_loop_for
+from portrait.loop.load import load_loop
 from portrait.loop.record import library_versions
 from portrait.paths import is_within
 from portrait.provenance.files import encode_portrait
@@ -51,7 +51,7 @@ class _Models:
         to_load = Settings(**{name: getattr(settings, name) for name in LOADING})
         if self._loaded is None or self._loaded[0] != to_load:
             self._loaded = None  # release the old models before loading new ones
-            self._loaded = to_load, load_loop_for(to_load)
+            self._loaded = to_load, load_loop(to_load)
         return self._loaded[1]
 
 

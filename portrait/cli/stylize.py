@@ -23,7 +23,7 @@ from portrait.images import Photo, encode_picture, read_photo
 from portrait.images.decoder_process import DecoderProcess
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.limits import resolve_thresholds
-from portrait.loop.load import load_loop_for
+from portrait.loop.load import load_loop
 from portrait.loop.types import Subject
 from portrait.paths import choosing_names, prove_writable, shorten_name
 from portrait.provenance.credentials import Signer
@@ -218,5 +218,5 @@ class Batch:
         """The models, loaded by the first call."""
         if self._loop is None:
             with self.console.status("loading models"):
-                self._loop = load_loop_for(self.settings)
+                self._loop = load_loop(self.settings)
         return self._loop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import combinations
 
 from portrait.errors import WeightsCorruptError, WeightsMissingError
@@ -39,54 +39,36 @@ def _collector_paused() -> Iterator[None]:
 
 
 @_collector_paused()
-def load_loop(
-    name: str = "mini",
-    *,
-    threads: int = 0,
-    device: str = "auto",
-    memory: str = "auto",
-    dtype: str = "auto",
-    base: str = "",
-    loras: Sequence[str] = (),
-    commercial: bool = False,
-    thresholds: str = "",
-    curves: str = "",
-    every_judge: bool = False,
-    form: str = "",
-) -> AttemptLoop:
-    """Load the real models of a recipe.
+def load_loop(settings: Settings, *, every_judge: bool = False, form: str = "") -> AttemptLoop:
+    """Load the models and judges that the settings name.
 
     SFace and AuraFace also judge if they have been fetched and the calibration and the curves include them.
 
     Args:
-        name: A recipe's name or TOML file.
-        threads: CPU threads, 0 for all cores.
-        device: auto, cpu, cuda or mps.
-        memory: auto, full, offload or sequential.
-        dtype: auto, float32 or bfloat16.
-        base: Another base model, see `recipes.override.with_overrides`.
-        loras: More LoRAs, FILE.safetensors:WEIGHT each.
-        commercial: Refuse recipes not licensed for commercial use, and use face tools that are.
-        thresholds: A calibration file to use instead of the recipe's.
-        curves: A file of curves to use instead of the recipe's.
+        settings: Those that count are `LOADING`, thresholds and curves.
         every_judge: Whether to use every judge that has been fetched, as for a calibration.
         form: How the judges' faces are prepared, see `faces.form`; empty for the form of the calibration in use.
 
     Raises:
-        SettingsError: the recipe does not suit the settings.
+        SettingsError: the recipe does not suit the settings, or lacks a knob that they set.
         WeightsError: a file is missing or damaged.
     """
-    recipe = with_overrides(load_recipe(name), base, loras)
+    commercial, threads = settings.commercial, settings.threads
+    recipe = load_recipe(settings.recipe)
+    recipe.check_settings(settings.chosen())
+    recipe = with_overrides(recipe, settings.base, settings.lora)
     if commercial:
         require_commercial(recipe)
     recipe = resolve_files(recipe)
     from portrait.faces.opencv import second_detector
 
-    seen = form_named(form or calibrated_form(recipe.name, thresholds))
+    seen = form_named(form or calibrated_form(recipe.name, settings.thresholds))
     analyzer, recognizers = load_face_tools(commercial=commercial, threads=threads, form=seen)
     tools = tools_for(commercial=commercial)
     further_judges = (
-        fetched_judges(tools) if every_judge else calibrated_further(recipe.name, tools, thresholds, curves)
+        fetched_judges(tools)
+        if every_judge
+        else calibrated_further(recipe.name, tools, settings.thresholds, settings.curves)
     )
     recognizers += load_recognizers(further_judges, threads, seen)
     conditioning_recognizer = None
@@ -94,7 +76,9 @@ def load_loop(
         conditioning_recognizer = ConditioningRecognizer(
             recipe.recognizer_file, recipe.embedding, threads=threads or None
         )
-    generator = load_generator(recipe, threads=threads or None, device=device, tier=memory, dtype=dtype)
+    generator = load_generator(
+        recipe, threads=threads or None, device=settings.device, tier=settings.memory, dtype=settings.dtype
+    )
     second_opinion = None if commercial else second_detector()  # if YuNet is the first detector there is no other
     return AttemptLoop(
         recipe, generator, analyzer, recognizers, conditioning_recognizer, second_opinion, style_judge_of(recipe)
@@ -137,20 +121,3 @@ def calibrated_further(recipe: str, tools: str, thresholds: str = "", curves: st
             if calibrated_together(recipe, judges, thresholds) and judges <= measured_judges(recipe, curves):
                 return further
     return ()
-
-
-def load_loop_for(settings: Settings) -> AttemptLoop:
-    """Load what `settings` name; raises as `load_loop` does, and for knobs that the recipe does not have."""
-    load_recipe(settings.recipe).check_settings(settings.chosen())
-    return load_loop(
-        settings.recipe,
-        threads=settings.threads,
-        device=settings.device,
-        memory=settings.memory,
-        dtype=settings.dtype,
-        base=settings.base,
-        loras=settings.lora,
-        commercial=settings.commercial,
-        thresholds=settings.thresholds,
-        curves=settings.curves,
-    )

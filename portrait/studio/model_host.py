@@ -17,7 +17,7 @@ from portrait.faces.upright import upright_photo
 from portrait.generate.framing import frame_portrait
 from portrait.images import Photo, thumbnail
 from portrait.loop.attempt_loop import VARIANT_STRIDE, AttemptLoop
-from portrait.loop.load import load_loop_for
+from portrait.loop.load import load_loop
 from portrait.loop.types import StylizedPortrait, Subject
 from portrait.records import Face, RgbImage
 from portrait.settings import Settings
@@ -44,7 +44,7 @@ class ModelHost:
     def __init__(
         self,
         settings: Settings,
-        load: Callable[[Settings], AttemptLoop] = load_loop_for,
+        load: Callable[[Settings], AttemptLoop] = load_loop,
         analyzer: Callable[[], FaceAnalyzer] | None = None,
     ) -> None:
         self.settings = settings
