@@ -83,11 +83,12 @@ def test_what_was_fetched_embeds_aligned_faces_in_rgb_from_minus_one_to_one(
     assert "auraface" in [link.part for link in license_chain(load_recipe("mini"))]
 
 
-def test_a_file_that_is_no_such_network_is_one_line(tmp_path: Path) -> None:
+def test_a_file_that_is_no_such_network_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "glintr100.onnx"
     file.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    monkeypatch.setattr("portrait.faces.auraface.part_file", lambda part: file)
     with pytest.raises(WeightsCorruptError, match=r"glintr100\.onnx cannot be loaded") as caught:
-        AuraFaceRecognizer(file)
+        AuraFaceRecognizer()
     assert "\n" not in str(caught.value)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +10,7 @@ from portrait.faces.form import PLAIN, Form, mean_embedding
 from portrait.faces.onnx_session import session_options
 from portrait.hub.files import sha256_of
 from portrait.hub.manifest import find_part
-from portrait.hub.store import part_folder
+from portrait.hub.store import part_file
 from portrait.records import Embedding, Face, RgbImage
 
 
@@ -20,7 +18,7 @@ class AuraFaceRecognizer:
     """(512,) unit embeddings by AuraFace v1, a ResNet-100 in ArcFace's layout (Deng et al. 2019).
 
     Fetched by `portrait weights fetch auraface` and run without InsightFace: the network takes RGB crops of 112 px, aligned
-    to ArcFace's template, with channels scaled to -1 to 1. `file` is the ONNX file; None for the pinned one.
+    to ArcFace's template, with channels scaled to -1 to 1.
 
     Raises:
         WeightsMissingError: the model has not been fetched.
@@ -29,11 +27,11 @@ class AuraFaceRecognizer:
 
     name = "auraface"
 
-    def __init__(self, file: str | Path | None = None, *, form: Form = PLAIN, threads: int | None = None) -> None:
+    def __init__(self, *, form: Form = PLAIN, threads: int | None = None) -> None:
         import onnxruntime
 
         part = find_part("auraface")
-        path = part_folder(part) / part.files[0].path if file is None else Path(file)
+        path = part_file(part)
         try:
             self._network = onnxruntime.InferenceSession(
                 str(path), session_options(threads), providers=["CPUExecutionProvider"]

@@ -20,7 +20,7 @@ from portrait.faces.form import PLAIN, Form, mean_embedding
 from portrait.hub.files import sha256_of
 from portrait.hub.judges import second_detector_part
 from portrait.hub.manifest import find_part
-from portrait.hub.store import part_folder
+from portrait.hub.store import part_file
 from portrait.records import Embedding, Face, Points, RgbImage
 
 DET_THRESHOLD = 0.6
@@ -37,8 +37,6 @@ _UPRIGHT_TEMPLATE = (2 * (ARCFACE_TEMPLATE - 56) + _UPRIGHT_SIDE / 2).astype(np.
 class YuNetDetector:
     """Faces with five points (Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector").
 
-    `file` is the ONNX file; None for the pinned one.
-
     Raises:
         WeightsMissingError: the model has not been fetched.
         WeightsCorruptError: the file is not YuNet, or differs from its pin.
@@ -46,13 +44,14 @@ class YuNetDetector:
 
     name = "yunet"
 
-    def __init__(self, file: str | Path | None = None) -> None:
-        path = _model_file("yunet", file)
+    def __init__(self) -> None:
+        part = find_part("yunet")
+        path = part_file(part)
         with _loading(path):
             self._detector = cv2.FaceDetectorYN.create(
                 str(path), "", (320, 320), _SHOWN_THRESHOLD, _OVERLAP, _MAX_CANDIDATES
             )
-        self.licenses = (find_part("yunet"),)
+        self.licenses = (part,)
         self.digests = {path.stem: sha256_of(path)}
 
     def candidates(self, image: RgbImage) -> list[Face]:
@@ -99,8 +98,6 @@ class YuNetDetector:
 class SFaceRecognizer:
     """(128,) unit embeddings by SFace (Zhong et al. 2021, "SFace: Sigmoid-Constrained Hypersphere Loss").
 
-    `file` is the ONNX file; None for the pinned one.
-
     Raises:
         WeightsMissingError: the model has not been fetched.
         WeightsCorruptError: the file is not SFace, or differs from its pin.
@@ -108,15 +105,16 @@ class SFaceRecognizer:
 
     name = "sface"
 
-    def __init__(self, file: str | Path | None = None, *, form: Form = PLAIN) -> None:
-        path = _model_file("sface", file)
+    def __init__(self, *, form: Form = PLAIN) -> None:
+        part = find_part("sface")
+        path = part_file(part)
         with _loading(path):
             self._network = cv2.FaceRecognizerSF.create(str(path), "")
             shape = self._features(RgbImage(np.zeros((112, 112, 3), np.uint8))).shape
         if shape != (128,):
             raise WeightsCorruptError(f"{path} is not SFace: its embedding has the shape {shape}, not (128,)")
         self.form = form
-        self.licenses = (find_part("sface"),)
+        self.licenses = (part,)
         self.digests = {path.stem: sha256_of(path)}
 
     def embed(self, image: RgbImage, face: Face) -> Embedding:
@@ -167,13 +165,6 @@ class YuNetAnalyzer:
 def second_detector() -> YuNetDetector | None:
     """YuNet, as a second opinion where another detector finds no face; None if it has not been fetched."""
     return None if second_detector_part() is None else YuNetDetector()
-
-
-def _model_file(part_name: str, file: str | Path | None) -> Path:
-    if file is not None:
-        return Path(file)
-    part = find_part(part_name)
-    return part_folder(part) / part.files[0].path
 
 
 @contextlib.contextmanager

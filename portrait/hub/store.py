@@ -132,6 +132,11 @@ def part_folder(part: Part) -> Path:
         raise disk_error(error, cache_dir()) from None
 
 
+def part_file(part: Part) -> Path:
+    """The verified file of a part that has only one; raises as `part_folder` does."""
+    return part_folder(part) / part.files[0].path
+
+
 def _verified(part: Part) -> dict[str, Path]:
     places = _find_files(part)
     if missing := [file for file in part.files if file.path not in places]:
