@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 from held_out_people import JUDGES, RUNTIME, data_argument, held_out, judged, left_out, name_of, spread, subjects
+from measures import bootstrap_mean
 
 from portrait.files import write_json
 from portrait.generate.framing import Framed, frame_portrait
-from portrait.intervals import bootstrap_mean
 from portrait.judge.thresholds import thresholds_for
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop

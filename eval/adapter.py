@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 from held_out_people import data_argument, held_out, progress, spread, subjects
+from measures import bootstrap_mean
 
 from portrait.files import write_json
 from portrait.generate.framing import frame_portrait
-from portrait.intervals import bootstrap_mean
 from portrait.judge.verification import similarity
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop

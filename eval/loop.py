@@ -51,11 +51,11 @@ from held_out_people import (
     limits_of_each_judge,
     name_of,
 )
+from measures import bootstrap_mean
 
 from portrait.files import write_json
 from portrait.generate.framing import frame_portrait
 from portrait.images import read_photo
-from portrait.intervals import bootstrap_mean
 from portrait.judge.checks import style_distance
 from portrait.judge.thresholds import Thresholds, thresholds_for
 from portrait.judge.verdict import Measurement, Verdict, decide

@@ -22,13 +22,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 from held_out_people import data_argument, held_out, name_of
+from measures import bootstrap_mean
 
 from portrait.faces.insightface_analyzer import InsightFaceAnalyzer
 from portrait.files import write_json
 from portrait.generate.background import filled_in, unmixed
 from portrait.generate.matte import matte_sha256, subject_matte
 from portrait.images import read_photo, resized, write_picture
-from portrait.intervals import bootstrap_mean
 from portrait.records import Face, RgbImage
 
 SIZE = 512

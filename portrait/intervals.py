@@ -18,7 +18,6 @@ _Z = 1.96
 """The normal quantile of that coverage."""
 _ENDS = ((1 - _LEVEL) / 2, (1 + _LEVEL) / 2)
 """The quantiles at which a percentile interval ends."""
-_BOOTSTRAP_ROUNDS = 2000
 _POWER = 0.8
 _POWER_DRAWS = 4000
 _NO_SPREAD = 1e-12
@@ -321,25 +320,6 @@ def _smallest_tails(
         # Tails, not t itself: columns may have different numbers of people, and so different critical values.
         smallest.append(2 * stdtr(people - 1, -t).min(1))
     return np.concatenate(smallest)
-
-
-def bootstrap_mean(values: np.ndarray, people: np.ndarray) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean, resampling people with all their pictures; too narrow below about 20 people.
-
-    Args:
-        values: (N,) one per picture.
-        people: (N,) the person of each picture.
-
-    Returns:
-        (low, high); both the mean itself when there is only one person.
-
-    Reference:
-        Efron 1979; the cluster bootstrap as in Davison & Hinkley 1997, section 3.8.
-    """
-    _, whose = np.unique(people, return_inverse=True)
-    sums, counts = np.bincount(whose, weights=values), np.bincount(whose)
-    picks = np.random.default_rng(0).integers(len(sums), size=(_BOOTSTRAP_ROUNDS, len(sums)))
-    return _percentile_interval(sums[picks].sum(1) / counts[picks].sum(1))
 
 
 def bootstrap_share_of_pairs(

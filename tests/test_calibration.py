@@ -19,7 +19,7 @@ from portrait.calibrate.thresholds import calibrate_thresholds, thresholds_from
 from portrait.cli.main import main
 from portrait.errors import SettingsError, TooFewPairsError
 from portrait.images import Photo, write_picture
-from portrait.intervals import bootstrap_mean, bootstrap_pairs, wilson
+from portrait.intervals import bootstrap_pairs, wilson
 from portrait.judge.checks import StyleStatistics, format_confusable, style_distance, style_lead
 from portrait.judge.thresholds import Thresholds, equal_error_rate, thresholds_for
 from portrait.judge.verdict import Measurement, decide
@@ -296,15 +296,6 @@ def test_wilson_by_hand() -> None:
 def test_equal_error_rate_by_hand() -> None:
     assert equal_error_rate(np.array([0.6, 0.7, 0.8, 0.9]), np.array([0.1, 0.2, 0.3, 0.4])) == 0
     assert equal_error_rate(np.array([0.3, 0.7, 0.8, 0.9]), np.array([0.1, 0.2, 0.25, 0.75])) == 0.25
-
-
-def test_an_interval_of_a_mean_draws_people_and_not_pictures() -> None:
-    people = np.repeat(np.arange(4), 100)
-    values = np.repeat([0.0, 0.0, 1.0, 1.0], 100)
-    low, high = bootstrap_mean(values, people)
-    assert (low, high) == (0.0, 1.0)  # 400 pictures, but only four people
-    low, high = bootstrap_mean(values, np.arange(400))
-    assert 0.44 < low < 0.5 < high < 0.56
 
 
 def test_an_interval_over_pairs_is_wider_than_one_over_independent_scores() -> None:

@@ -144,3 +144,13 @@ def test_a_table_that_new_weights_may_have_changed_says_so(tmp_path: Path, monke
     for weights, is_earlier in (({"unet": "0"}, True), ({"unet": "1", "judge": "2"}, False)):
         (tmp_path / "speed.json").write_text(json.dumps(speed | {"weights": weights}))
         assert ("*Measured with earlier weights of `mini`; `python eval/speed.py`" in tables.filled(page)) == is_earlier
+
+
+def test_an_interval_of_a_mean_draws_people_and_not_pictures() -> None:
+    bootstrap_mean = script("measures").bootstrap_mean
+    people = np.repeat(np.arange(4), 100)
+    values = np.repeat([0.0, 0.0, 1.0, 1.0], 100)
+    low, high = bootstrap_mean(values, people)
+    assert (low, high) == (0.0, 1.0)  # 400 pictures, but only four people
+    low, high = bootstrap_mean(values, np.arange(400))
+    assert 0.44 < low < 0.5 < high < 0.56
