@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from portrait.errors import MemoryLimitError, one_line
 from portrait.generate import memory
 from portrait.generate.checks import (
     Report,
@@ -25,6 +27,9 @@ from portrait.generate.precision import Precision
 from portrait.paths import cpu_threads
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Face, Knobs, Preview, RgbImage
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class DiffusionGenerator:
@@ -73,7 +78,7 @@ class DiffusionGenerator:
         """Whether the pictures of a batch are computed together; not on a CPU, which may round them differently from single
         ones."""
         self.sampler = type(self.pipe.scheduler).__name__.removesuffix("Scheduler")
-        memory.retry_on_oom(self, lambda: self.family.place(self.tier, self.device), lambda: None)
+        self._retry_on_oom(lambda: self.family.place(self.tier, self.device), lambda: None)
 
     @torch.inference_mode()
     def prepare(
@@ -110,7 +115,7 @@ class DiffusionGenerator:
             face=face,
             pictures=tuple(pictures),
         )
-        return memory.retry_on_oom(self, lambda: self.family.prepare(request))
+        return self._retry_on_oom(lambda: self.family.prepare(request))
 
     def warnings(self, prompt: str, negative_prompt: str = "") -> tuple[str, ...]:
         """Sentences about parts of these prompts, and of the model's files, that are not used."""
@@ -156,7 +161,7 @@ class DiffusionGenerator:
         def together() -> list[RgbImage]:
             return self._draw(conditions, knobs, seeds, on_step, preview)
 
-        return memory.retry_on_oom(self, together if self.draws_together else one_by_one, one_by_one)
+        return self._retry_on_oom(together if self.draws_together else one_by_one, one_by_one)
 
     def _draw(
         self,
@@ -184,6 +189,33 @@ class DiffusionGenerator:
                 preview.show(done, [as_pixels(picture) for picture in _as_arrays(pictures / 2 + 0.5)])
 
         return report
+
+    def _retry_on_oom(self, work: Callable[[], T], again: Callable[[], T] | None = None) -> T:
+        """Do `work`; if memory runs out, switch to a smaller tier and do `again`, or else `work`, once.
+
+        `again` is the same with less memory, such as one picture at a time.
+
+        Raises:
+            MemoryLimitError: memory runs out again.
+        """
+        try:
+            return work()
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            why = one_line(error)
+        tier = memory.smaller_tier(self.tier, self.device.type)
+        log.warning("out of memory (%s); trying again with one picture at a time, memory tier %s", why, tier)
+        try:
+            self.shrink(tier)
+            return (again or work)()
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            raise MemoryLimitError(
+                f"out of memory on {self.device.type}, even one picture at a time with the memory tier {self.tier}; close "
+                "other programs, use --batch 1, --memory sequential, or a smaller recipe (portrait doctor lists them)"
+            ) from None
 
     def shrink(self, tier: str) -> None:
         """Switch to `tier`, and decode pictures part by part, because memory ran out."""

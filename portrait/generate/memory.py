@@ -11,17 +11,13 @@ What a recipe needs in each is estimated from file sizes, not measured.
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from portrait.errors import MemoryLimitError, SettingsError, one_line
-
-T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 TIERS = ("full", "offload", "sequential")
 _SIGNS = (
@@ -145,43 +141,6 @@ def raise_if_oom(error: BaseException, what: str) -> None:
         raise MemoryLimitError(
             f"out of memory while loading {what} ({one_line(error)}); close other programs, or use a smaller recipe "
             "(portrait doctor lists them)"
-        ) from None
-
-
-class Shrinkable(Protocol):
-    """A model that can move some of its parts off the device."""
-
-    device: torch.device
-    tier: str
-
-    def shrink(self, tier: str) -> None: ...
-
-
-def retry_on_oom(model: Shrinkable, work: Callable[[], T], again: Callable[[], T] | None = None) -> T:
-    """Do `work`; if memory runs out, switch the model to a smaller tier and do `again`, or else `work`, once.
-
-    `again` is the same with less memory, such as one picture at a time.
-
-    Raises:
-        MemoryLimitError: memory runs out again.
-    """
-    try:
-        return work()
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        why = one_line(error)
-    tier = smaller_tier(model.tier, model.device.type)
-    log.warning("out of memory (%s); trying again with one picture at a time, memory tier %s", why, tier)
-    try:
-        model.shrink(tier)
-        return (again or work)()
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise MemoryLimitError(
-            f"out of memory on {model.device.type}, even one picture at a time with the memory tier {model.tier}; close "
-            "other programs, use --batch 1, --memory sequential, or a smaller recipe (portrait doctor lists them)"
         ) from None
 
 
