@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -39,34 +40,6 @@ _RECOVERED = "table 'lost_and_found"
 # when it returns, so that a loss of power loses no more than kill -9 does. NORMAL could lose the last commits. FULL costs
 # one flush per job: milliseconds, while a picture takes seconds.
 _OPEN = "PRAGMA trusted_schema=OFF; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA busy_timeout=10000;"
-
-# Records are in a separate table, and reasons in a separate column (no index covers a generated one), so that counting
-# only reads an index of a few megabytes, and no records.
-_TABLES = """
-CREATE TABLE meta(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE subjects(
-  name TEXT PRIMARY KEY, photos TEXT NOT NULL, columns TEXT NOT NULL, failure TEXT, embeddings TEXT
-) WITHOUT ROWID;
-CREATE TABLE jobs(
-  id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, place INTEGER NOT NULL, subject TEXT NOT NULL, recipe TEXT NOT NULL,
-  style TEXT NOT NULL, axes TEXT NOT NULL, variant INTEGER NOT NULL, stem TEXT NOT NULL, state TEXT NOT NULL,
-  round INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0, seconds REAL NOT NULL DEFAULT 0,
-  reasons TEXT NOT NULL DEFAULT '[]', output TEXT
-);
-CREATE INDEX jobs_counts ON jobs(state, recipe, style, place, attempts, seconds);
-CREATE INDEX jobs_next ON jobs(state, place);
-CREATE INDEX jobs_of ON jobs(recipe, subject, state, place);
-CREATE TABLE attempts(
-  job INTEGER NOT NULL REFERENCES jobs(id) ON DELETE CASCADE, round INTEGER NOT NULL, number INTEGER NOT NULL,
-  ended REAL NOT NULL, accepted INTEGER NOT NULL, seconds REAL NOT NULL, entry TEXT NOT NULL, reasons TEXT NOT NULL,
-  PRIMARY KEY(job, round, number)
-) WITHOUT ROWID;
-CREATE INDEX attempts_reasons ON attempts(accepted, reasons);
-CREATE TABLE results(
-  job INTEGER PRIMARY KEY REFERENCES jobs(id) ON DELETE CASCADE, record TEXT NOT NULL, look TEXT, embeddings TEXT
-);
-"""
-
 
 _MAX_VALUE = 100_000_000
 """Bytes of a value in the file: more than a plan of half a million people takes."""
@@ -635,7 +608,9 @@ class Ledger:
 
 def _statements() -> list[str]:
     """The statements that create the tables and indexes."""
-    return [text for text in map(str.strip, _TABLES.split(";\n")) if text]
+    text = (resources.files("portrait.campaign") / "ledger.sql").read_text("utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("--")]
+    return [statement.strip() for statement in "\n".join(lines).split(";") if statement.strip()]
 
 
 def _cannot_open(folder: Path, error: sqlite3.OperationalError) -> CampaignError:
