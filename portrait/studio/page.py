@@ -14,23 +14,15 @@ from portrait.studio.session_registry import GRACE_SECONDS
 
 
 def asset(name: str) -> str:
-    """The text of frame.css, page.css or page.js."""
+    """The text of frame.css, page.css, page.js or icon.svg."""
     return (resources.files("portrait.studio") / name).read_text("utf-8")
 
 
 def head() -> str:
     """The content of the page's head: colors and frame, the script, the icon."""
-    icon = f'<link rel="icon" href="{_favicon()}"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    image = f"data:image/svg+xml,{quote(asset('icon.svg').strip())}"
+    icon = f'<link rel="icon" href="{image}"><meta name="viewport" content="width=device-width, initial-scale=1">'
     return f"{icon}<style>{asset('frame.css')}</style><script>{asset('page.js')}</script>"
-
-
-def _favicon() -> str:
-    """The page's icon as a data URI: a head in a frame."""
-    svg = (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="8" fill="#0f766e"/>'
-        '<circle cx="16" cy="13" r="5.5" fill="#fff"/><path d="M5 29c1-7 5-9 11-9s10 2 11 9" fill="#fff"/></svg>'
-    )
-    return f"data:image/svg+xml,{quote(svg)}"
 
 
 def photo_html(session: Session | None, *, problem: str = "", looking: bool = False, local: bool = True) -> str:
