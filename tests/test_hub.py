@@ -25,7 +25,8 @@ from portrait.cli.main import main
 from portrait.errors import PortraitError, WeightsCorruptError, WeightsError, WeightsMissingError
 from portrait.hub import store, stream
 from portrait.hub.download import fetch
-from portrait.hub.manifest import Part, find_part, manifest, manifest_file
+from portrait.hub.files import shipped
+from portrait.hub.manifest import Part, find_part, manifest
 from portrait.hub.partial import ABANDONED
 from portrait.hub.pins import read_lock
 from portrait.hub.store import part_folder, status, verify_part
@@ -867,7 +868,7 @@ def test_a_typo_is_compared_with_recipes_and_parts_together(hub: Hub, capsys: py
 
 
 def test_the_shipped_manifest_is_read_without_the_network() -> None:
-    assert manifest_file().is_file()
+    assert shipped("manifest.toml").is_file()
     assert isinstance(PortraitError(), Exception)
     parts: dict[str, Any] = dict(manifest())
     assert {"sd15", "sdxl", "clip-vit-h", "instantid"} <= parts.keys()

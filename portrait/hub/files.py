@@ -208,11 +208,16 @@ def _same(path: Path, source: Path) -> bool:
     return path.is_file() and (path.samefile(source) or sha256_of(path) == sha256_of(source))
 
 
-def mini_folder() -> Path:
-    """The folder of the shipped model: inside the wheel, or `weights/mini` in a checkout."""
+def shipped(name: str) -> Path:
+    """The path of a file or folder of `weights/`: inside the wheel, or in a checkout."""
     package = Path(__file__).parents[1]
-    inside = package / "weights_data" / "mini"
-    return inside if inside.is_dir() else package.parent / "weights" / "mini"
+    inside = package / "weights_data" / name
+    return inside if inside.exists() else package.parent / "weights" / name
+
+
+def mini_folder() -> Path:
+    """The folder of the shipped model."""
+    return shipped("mini")
 
 
 def verify_manifest(folder: Path, section: str = "files") -> dict[str, str]:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from portrait.errors import WeightsError
 from portrait.file_model import Entries, FileModel
-from portrait.hub.files import is_plain_path
+from portrait.hub.files import is_plain_path, shipped
 from portrait.records.portrait import LicenseLink
 from portrait.validation import did_you_mean, parse_toml, read_text
 
@@ -124,13 +124,6 @@ class Part(FileModel):
         return f"{self.repo or self.archive}@{self.revision}/{file.path}"
 
 
-def manifest_file() -> Path:
-    """The shipped manifest: inside the wheel, or in `weights/` in a checkout."""
-    package = Path(__file__).parents[1]
-    inside = package / "weights_data" / "manifest.toml"
-    return inside if inside.is_file() else package.parent / "weights" / "manifest.toml"
-
-
 def manifest() -> dict[str, Part]:
     """All parts by name. `PORTRAIT_MANIFEST` names a file of the same format whose parts are added, or replace ours.
 
@@ -165,7 +158,7 @@ def licenses_of(names: Iterable[str]) -> list[LicenseLink]:
 
 @lru_cache(maxsize=1)
 def _shipped() -> dict[str, Part]:
-    return _read(manifest_file())
+    return _read(shipped("manifest.toml"))
 
 
 def _read(path: Path) -> dict[str, Part]:
