@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from portrait.cli.parsers.common import Commands, add_path, add_switch
@@ -61,7 +60,6 @@ def add(commands: Commands) -> None:
         metavar="N",
         help="number of people to measure the curves on, evenly spread over the subjects (default: 12)",
     )
-    parser.add_argument("--people", type=int, dest="curve_people", help=argparse.SUPPRESS)
     parser.add_argument("--recipe", default="mini", metavar="TEXT", help="the recipe to calibrate (default: mini)")
     parser.add_argument("--style", action="append", metavar="TEXT", help="a style, may be repeated (default: all)")
     parser.add_argument(
