@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from portrait.errors import BrokenModelError, SettingsError, WeightsCorruptError, WeightsMissingError
 from portrait.generate.diffusion import DiffusionGenerator
 from portrait.generate.families.mini.structure import condition_on_source, noise_augment
-from portrait.generate.families.stable_diffusion.adapters import identity_adapter, identity_embeds
+from portrait.generate.families.stable_diffusion.adapters import adapter_inputs, identity_adapter
 from portrait.generate.framing import FRAMES, frame_portrait, paste_back, square_around
 from portrait.images import Photo
 from portrait.loop.attempt_loop import AttemptLoop
@@ -186,9 +186,10 @@ def test_less_strength_stays_closer_to_the_photo(tiny: DiffusionGenerator, pictu
 
 
 def test_without_guidance_no_zero_face_is_fed(anna: Embedding) -> None:
-    assert identity_embeds(anna, 3, guided=True)[0].shape == (6, 1, 512)
-    assert float(identity_embeds(anna, 3, guided=True)[0][:3].abs().sum()) == 0
-    assert identity_embeds(anna, 3, guided=False)[0].shape == (3, 1, 512)
+    guided, _ = adapter_inputs("faceid", anna, None, 3, guided=True)
+    assert guided.shape == (6, 1, 512)
+    assert float(guided[:3].abs().sum()) == 0
+    assert adapter_inputs("faceid", anna, None, 3, guided=False)[0].shape == (3, 1, 512)
 
 
 @pytest.mark.parametrize(("guidance", "strength"), [(5.0, 0.6), (1.0, 0.6), (1.5, 1.0)])

@@ -80,7 +80,9 @@ def export_run(run: Path, folder: Path, sizes: Sequence[str] = (), *, signer: Si
         for job, record, source in _accepted(ledger, run):
             pictures += 1
             more_cells = [columns_of[job.picture.subject].get(column, "") for column in more_columns]
-            for name, copy in _copies(source, record, names, signer):
+            picture = read_picture(source)  # once for all sizes
+            for name in names:
+                copy = _copy_in_size(source, picture, record, name, signer)
                 enlarged += copy.scale > 1
                 path = f"{_export_stem(job, name, several_recipes)}.{copy.suffix}"
                 note(path)  # before it is written: a killed export must leave no file that the next one does not know
@@ -126,15 +128,6 @@ class _Copy:
     height: int
     scale: float = 1.0
     padded: bool = False
-
-
-def _copies(
-    file: Path, record: PortraitRecord, names: Iterable[str], signer: Signer | None
-) -> Iterator[tuple[str, _Copy]]:
-    """(name of a size, the picture in that size) for each size; the picture is read once."""
-    picture = read_picture(file)
-    for name in names:
-        yield name, _copy_in_size(file, picture, record, name, signer)
 
 
 def _copy_in_size(file: Path, picture: np.ndarray, record: PortraitRecord, name: str, signer: Signer | None) -> _Copy:

@@ -16,7 +16,6 @@ from portrait.files import json_sha256
 from portrait.images import encode_picture, thumbnail
 from portrait.images.decoder_process import DecoderProcess
 from portrait.judge.appearance import appearance_features
-from portrait.judge.thresholds import Thresholds
 from portrait.loop.attempt_loop import AttemptLoop
 from portrait.loop.load import load_loop
 from portrait.loop.record import library_versions
@@ -230,22 +229,18 @@ def _failed(
 def _fingerprint_of_style(loop: AttemptLoop, style: str, settings: Settings) -> dict[str, object]:
     """What affects the pictures of one style: its prompt, thresholds and curves."""
     limits, _ = loop.calibrated_thresholds(style, settings)
+    drawn = limits.statistics
     return {
         "prompt": loop.recipe.prompt_of(loop.recipe.style(style)),
         "identity": limits.identity,
         **({} if limits.gate is None else {"gate": asdict(limits.gate)}),
         "style_on_face": limits.style_on_face,
         "burned": limits.burned,
-        "statistics": _statistics_digest(limits),
+        "statistics": ""
+        if drawn is None
+        else json_sha256([drawn.mean.tolist(), drawn.precision.tolist(), drawn.limit]),
         "curves": json_sha256(as_table(loop.curves(style, settings.curves)).model_dump()),
     }
-
-
-def _statistics_digest(limits: Thresholds) -> str:
-    statistics = limits.statistics
-    if statistics is None:
-        return ""
-    return json_sha256([statistics.mean.tolist(), statistics.precision.tolist(), statistics.limit])
 
 
 def _fingerprint_values(recipe: Recipe) -> dict[str, object]:

@@ -97,7 +97,8 @@ def fetch(
         WeightsCorruptError: the hub offers or sent other bytes than the pinned ones.
         WeightsError: there is too little disk space.
     """
-    missing = _missing_files(parts, force=force)
+    files = [(part, file) for part in parts if not part.archive for file in part.files]
+    missing = [(part, file) for part, file in files if force or find_file(part, file) is None]
     archives = [part for part in parts if part.archive and (force or not status(part).complete)]
     _require_online([*(part for part, _ in missing), *archives])
     stop = threading.Event()
@@ -110,12 +111,6 @@ def fetch(
     for part in parts if force else ():  # folders built from it: a damaged copy would be preferred to the new file
         shutil.rmtree(folder_for("models", part.name, expected_digests(part)), ignore_errors=True)
     return {part.name: verify_part(part) for part in parts}
-
-
-def _missing_files(parts: Sequence[Part], *, force: bool) -> list[tuple[Part, PartFile]]:
-    """The files of the hub that are missing here, or all of them."""
-    files = [(part, file) for part in parts if not part.archive for file in part.files]
-    return [(part, file) for part, file in files if force or find_file(part, file) is None]
 
 
 def _room_for(todo: Sequence[HubDownload], archives: Sequence[Part]) -> int:

@@ -106,7 +106,7 @@ class AttemptLoop:
         """
         choice = FaceChoice.parse(face)
         if upright == "auto":
-            photo, references = self._upright(photo), [self._upright(reference) for reference in references]
+            photo, *references = (upright_photo(view, self.analyzer) for view in (photo, *references))
         like = self._like_embedding(choice.reference) if choice.kind == "like" else None
         faces = self.analyzer.detect(photo.pixels)
         chosen = choose_faces(photo.pixels, str(photo.path), choice, self.analyzer, like, faces)
@@ -133,10 +133,6 @@ class AttemptLoop:
         return [
             f"recipe {self.recipe.name} is shown only {count} of the {photos} photos of the person; the rest is used for judging only"
         ]
-
-    def _upright(self, photo: Photo) -> Photo:
-        """Turn the photo so that its faces are upright."""
-        return upright_photo(photo, self.analyzer)
 
     def _identities(self, photo: Photo, faces: Sequence[Face]) -> dict[int, Identity]:
         """Index -> identity of the largest faces in a photo of several people, by size; empty for one person."""
@@ -166,7 +162,7 @@ class AttemptLoop:
     def _like_embedding(self, path: str) -> Embedding:
         """The embedding of the one face of a `like:FILE`, read once."""
         if path not in self._like_embeddings:
-            reference = self._upright(read_photo(path))
+            reference = upright_photo(read_photo(path), self.analyzer)
             _, face = choose_faces(reference.pixels, path, FaceChoice("auto"), self.analyzer)[0]
             self._like_embeddings[path] = self.analyzer.embed(reference.pixels, face.kps)
         return self._like_embeddings[path]
@@ -456,7 +452,7 @@ class AttemptLoop:
         chosen = record.chosen_attempt
         photo = turned(photo, record.input.turned)
         if record.settings.upright == "auto":
-            references = [self._upright(reference) for reference in references]
+            references = [upright_photo(reference, self.analyzer) for reference in references]
         subject = self.subjects(photo, str(record.input.face.index), references, upright="off")[0]
         framed = frame_portrait(photo.pixels, subject.face, frame, record.size[0], record.settings.shifted())
         keeps = self._prepare_keeps(record.settings, subject, framed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -115,10 +115,6 @@ class StylizedPortrait:
     def accepted(self) -> bool:
         """Whether the picture passed every check."""
         return self.record.accepted
-
-    def named(self, path: str) -> StylizedPortrait:
-        """The same portrait with another name for the photo in its record."""
-        return replace(self, record=self.record.with_input_path(path))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -64,14 +64,8 @@ def _entry_point(folder: Path, part: str) -> Path:
     return folder / commonpath([str(PurePosixPath(path).parent) for path in files])
 
 
-def _adapter_name(recipe: Recipe) -> str:
-    """The adapter's path within the recipe's base folder; just its name if it is elsewhere."""
-    if recipe.adapter.is_relative_to(recipe.base):
-        return recipe.adapter.relative_to(recipe.base).as_posix()
-    return recipe.adapter.name
-
-
 def adapter_digest(recipe: Recipe, listed: Mapping[str, str]) -> dict[str, str]:
-    """The SHA-256 of an adapter that is not in the manifest."""
-    name = _adapter_name(recipe)
+    """The SHA-256 of an adapter that is not in the manifest, by its path in the base folder, or its name if it is elsewhere."""
+    is_inside = recipe.adapter.is_relative_to(recipe.base)
+    name = recipe.adapter.relative_to(recipe.base).as_posix() if is_inside else recipe.adapter.name
     return {} if "adapter" in recipe.parts or name in listed else {name: sha256_of(recipe.adapter)}

@@ -13,7 +13,7 @@ from portrait.report.compare import compare
 from portrait.report.runs import Run
 from portrait.report.summary import acquisition_failures, rate_of, summarize, summarize_groups, summarize_styles
 from portrait.report.verification import check_same_person, find_confusion, verify
-from portrait.report.words import appearance_label
+from portrait.report.words import APPEARANCE_WORDS
 
 ODD = 3.5
 """A picture is odd in its style if its distance from the style's center is this many robust deviations above the usual."""
@@ -135,7 +135,7 @@ def _recognition(to_own: np.ndarray, to_others: np.ndarray, people: np.ndarray) 
 def _most_unusual(features: list[str], deviations: np.ndarray) -> str:
     """The feature in which a picture deviates most from its style, in words."""
     worst = int(np.abs(deviations).argmax())
-    return appearance_label(features[worst], high=bool(deviations[worst] > 0))
+    return APPEARANCE_WORDS[features[worst]][int(deviations[worst] > 0)]
 
 
 def _odd_limit(distances: np.ndarray) -> float:

@@ -37,12 +37,11 @@ _ENDINGS = {
 
 def explain(record: PortraitRecord | FailureRecord, *, verbose: bool = False) -> str:
     """Explain a record as text, one fact per line, without terminal control characters; `verbose` adds cosine similarities."""
-    lines = _failed(record) if isinstance(record, FailureRecord) else _lines(record, verbose=verbose)
+    if isinstance(record, FailureRecord):
+        lines = [f"{record.input.path}: nothing was made.", *(f"  {reason}" for reason in record.reasons)]
+    else:
+        lines = _lines(record, verbose=verbose)
     return "\n".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
-
-
-def _failed(record: FailureRecord) -> list[str]:
-    return [f"{record.input.path}: nothing was made.", *(f"  {reason}" for reason in record.reasons)]
 
 
 def _lines(record: PortraitRecord, *, verbose: bool) -> list[str]:

@@ -33,11 +33,6 @@ _MAX_NAMED = 6
 """Maximum number of people or pairs of people listed in a line."""
 
 
-def appearance_label(feature: str, *, high: bool) -> str:
-    """How a picture deviates when one of the style statistics is far too high or too low."""
-    return APPEARANCE_WORDS[feature][int(high)]
-
-
 def measure_label(measure: Measure, judge: str | None) -> str:
     """The label of a measure in the comparison."""
     if measure == "likeness":

@@ -50,7 +50,9 @@ class ModelHost:
         self.settings = settings
         self.queue = DeviceQueue()
         self._load = load
-        self._make_analyzer = analyzer or self._default_analyzer
+        self._make_analyzer = analyzer or (
+            lambda: load_analyzer(commercial=settings.commercial, threads=settings.threads)
+        )
         self._analyzer: FaceAnalyzer | None = None
         self._detect_lock = threading.Lock()
         self._load_lock = threading.Lock()
@@ -58,9 +60,6 @@ class ModelHost:
         self._jobs: weakref.WeakSet[RenderJob] = weakref.WeakSet()
         self._start_lock = threading.Lock()
         self._closed = False
-
-    def _default_analyzer(self) -> FaceAnalyzer:
-        return load_analyzer(commercial=self.settings.commercial, threads=self.settings.threads)
 
     def warm_up(self) -> threading.Thread:
         """Load the models in the background, so that the first visitor need not wait for them."""

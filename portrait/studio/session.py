@@ -93,8 +93,7 @@ def named_background(settings: Settings) -> Settings:
 
 def named(portrait: StylizedPortrait, photo: str) -> StylizedPortrait:
     """The same portrait with the visitor's file names in its record, and no path on this computer."""
-    portrait = portrait.named(photo)
-    record = portrait.record
+    record = portrait.record.with_input_path(photo)
     settings = named_background(record.settings)
     references = [file.model_copy(update={"path": Path(file.path).name}) for file in record.input.references]
     changes: dict[str, object] = {

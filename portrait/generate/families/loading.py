@@ -147,17 +147,12 @@ def loaded_loras(pipe: Any) -> set[str]:
     return {name for names in pipe.get_list_adapters().values() for name in names}
 
 
-def _own_files(recipe: Recipe) -> list[Path]:
-    """The recipe's LoRAs and checkpoint that are not in the manifest."""
+def unlisted_digests(recipe: Recipe) -> dict[str, str]:
+    """The SHA-256 of files that are not in the manifest: the user's own LoRAs, checkpoint or base folder."""
     files = [lora.path for lora in recipe.loras if not lora.part]
     if recipe.single_file is not None and "single_file" not in recipe.parts:
         files.append(recipe.single_file)
-    return files
-
-
-def unlisted_digests(recipe: Recipe) -> dict[str, str]:
-    """The SHA-256 of files that are not in the manifest: the user's own LoRAs, checkpoint or base folder."""
-    digests = {file.name: sha256_of(file) for file in _own_files(recipe) if file.is_file()}
+    digests = {file.name: sha256_of(file) for file in files if file.is_file()}
     if recipe.parts and "base" not in recipe.parts:
         for name, digest in verify_manifest(recipe.base).items():
             digests[f"{recipe.base.name}/{name}"] = digest

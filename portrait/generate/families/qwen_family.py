@@ -18,6 +18,7 @@ from portrait.generate.families.loading import (
 )
 from portrait.generate.families.text_encoder import TextEncoder
 from portrait.generate.inputs import Cache, as_batch
+from portrait.generate.prompts import prompt_warnings
 from portrait.hub.files import verify_manifest
 from portrait.images import pixels_sha256
 from portrait.recipes.recipe import Recipe
@@ -81,7 +82,7 @@ class QwenFamily(Generic[Text, Encoded]):
 
     def text_warnings(self, prompt: str, negative_prompt: str) -> list[str]:
         """A sentence if the prompt is too long."""
-        return self.text.warnings(prompt)
+        return prompt_warnings([self.text.tokenizer], prompt, "")
 
     def passes(self, knobs: Knobs) -> int:
         """One pass per step: there is no guidance."""

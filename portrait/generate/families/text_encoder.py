@@ -10,7 +10,6 @@ import torch
 
 from portrait.generate import memory
 from portrait.generate.inputs import MAX_PROMPTS, Cache
-from portrait.generate.prompts import prompt_warnings
 
 
 class TextEncoder:
@@ -53,10 +52,6 @@ class TextEncoder:
         pipe.to(device)
         if tier == "offload":
             memory.save_vae_memory(pipe.vae, tiles=False)
-
-    def warnings(self, prompt: str) -> list[str]:
-        """A sentence if the prompt is too long, quoting the words that are lost."""
-        return prompt_warnings([self.tokenizer], prompt, "")
 
     @contextmanager
     def _on_device(self) -> Iterator[None]:

@@ -65,18 +65,17 @@ class Flux2Klein(QwenFamily[QwenTextEncoder, tuple[Tensor, ...]]):
     def prepare(self, request: Request) -> Conditions:
         """Encode the prompt, the photo and the pictures of the person; it has no negative prompt."""
         prompt = self.text.read(request.prompt)
-        photo, *pictures = self._encode_pictures((request.image, *request.pictures))
+        images = (request.image, *request.pictures)
+        photo, *pictures = self._cached(images, lambda: tuple(map(self._encode, images)))
+        mean, deviation = _statistics(self.pipe, photo)
         return Conditions(
             latents=photo,
-            pictures=tuple(_normalized(self.pipe, picture) for picture in pictures),
+            pictures=tuple((picture - mean) / deviation for picture in pictures),
             prompt=prompt.to(photo),
         )
 
-    def _encode_pictures(self, images: tuple[RgbImage, ...]) -> tuple[Tensor, ...]:
-        """Patchified latents of each picture, not normalized, from the cache if they are there."""
-        return self._cached(images, lambda: tuple(self._encode(image) for image in images))
-
     def _encode(self, image: RgbImage) -> Tensor:
+        """Patchified latents of a picture, not normalized."""
         latents: Tensor = self.pipe._patchify_latents(self._encode_batch(image).mode())
         return latents
 
@@ -127,11 +126,6 @@ class Flux2Klein(QwenFamily[QwenTextEncoder, tuple[Tensor, ...]]):
 
     def _decode(self, latents: Tensor) -> Tensor:
         return self._decode_latents(self.pipe._unpatchify_latents(latents.to(self._weights)))
-
-
-def _normalized(pipe: Any, latents: Tensor) -> Tensor:
-    mean, deviation = _statistics(pipe, latents)
-    return (latents - mean) / deviation
 
 
 def _statistics(pipe: Any, latents: Tensor) -> tuple[Tensor, Tensor]:

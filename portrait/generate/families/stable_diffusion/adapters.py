@@ -206,17 +206,6 @@ def _unload(pipe: Any) -> None:
         pipe.unload_lora_weights()
 
 
-def identity_embeds(embedding: np.ndarray, count: int, guided: bool) -> list[Tensor]:
-    """The input for `ip_adapter_image_embeds` for `count` pictures of one person.
-
-    Returns:
-        One (2 * count, 1, D) float32 tensor, negatives (zeros) first; (count, 1, D) without guidance,
-        because a half of zeros would be taken for a second face.
-    """
-    positive = torch.from_numpy(np.ascontiguousarray(embedding, np.float32)).view(1, 1, -1).repeat(count, 1, 1)
-    return [torch.cat([torch.zeros_like(positive), positive]) if guided else positive]
-
-
 def adapter_inputs(
     kind: str, embedding: np.ndarray, clip: Tensor | None, count: int, guided: bool
 ) -> tuple[Tensor, Tensor | None]:
@@ -226,7 +215,8 @@ def adapter_inputs(
     states of an empty picture and of the face, for the kinds that use CLIP.
 
     Returns:
-        The tensor for `ip_adapter_image_embeds`, and the one for the projection's `clip_embeds` or None.
+        The tensor for `ip_adapter_image_embeds`, (2 * count, 1, D) float32 with negatives of zeros first, or (count, 1, D)
+        without guidance, and the one for the projection's `clip_embeds` or None.
     """
     clip_embeds = None
     if clip is not None:
@@ -236,7 +226,9 @@ def adapter_inputs(
         if clip_embeds is None:
             raise ValueError("plus-face needs the image encoder's output for the face")
         return clip_embeds, None
-    (identity,) = identity_embeds(embedding, count, guided)
+    identity = torch.from_numpy(np.ascontiguousarray(embedding, np.float32)).view(1, 1, -1).repeat(count, 1, 1)
+    if guided:  # else a half of zeros would be taken for a second face
+        identity = torch.cat([torch.zeros_like(identity), identity])
     if kind == "instantid":
         identity = identity[:, :, None]
     return identity, clip_embeds
