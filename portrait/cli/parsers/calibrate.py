@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from portrait.cli.parsers.common import Commands, add_path, add_switch
+from portrait.cli.parsers.common import Commands, add_path, add_switch, add_value
 
 _EPILOG = """1. Curves: up to --curve-people people are drawn at several settings of each knob. The curves define the balance, and
    tell retries what to expect of each knob. Styles that are already in the file of curves are not measured again, so
@@ -44,7 +44,7 @@ def add(commands: Commands) -> None:
         metavar="FILE",
         help="measure nothing; combine tables from several sources, such as figures for real people; earlier tables take precedence",
     )
-    parser.add_argument("--source", default="", metavar="TEXT", help="where the people came from, stored in the table")
+    add_value(parser, "--source", "TEXT", "", "where the people came from, stored in the table")
     add_path(
         parser,
         "--groups",
@@ -53,29 +53,23 @@ def add(commands: Commands) -> None:
     )
     add_path(parser, "--only", "FILE", "a text file that names the photos to use, one per line")
     add_path(parser, "--impostors", "FOLDER", "photos of other people, only for comparison; allows lower rates")
-    parser.add_argument(
+    add_value(
+        parser,
         "--curve-people",
-        type=int,
-        default=12,
-        metavar="N",
-        help="number of people to measure the curves on, evenly spread over the subjects (default: 12)",
+        "N",
+        12,
+        "number of people to measure the curves on, evenly spread over the subjects (default: 12)",
     )
-    parser.add_argument("--recipe", default="mini", metavar="TEXT", help="the recipe to calibrate (default: mini)")
+    add_value(parser, "--recipe", "TEXT", "mini", "the recipe to calibrate (default: mini)")
     parser.add_argument("--style", action="append", metavar="TEXT", help="a style, may be repeated (default: all)")
-    parser.add_argument(
-        "--far", default="0.05,0.02,0.01", metavar="X,X", help="false accept rates (default: 0.05,0.02,0.01)"
-    )
+    add_value(parser, "--far", "X,X", "0.05,0.02,0.01", "false accept rates (default: 0.05,0.02,0.01)")
     parser.add_argument(
         "--balance", type=float, metavar="X", help="calibrate for one balance only (default: for all of them)"
     )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=1,
-        metavar="N",
-        help="seed of the first portrait of each style; each further one has the next (default: 1)",
+    add_value(
+        parser, "--seed", "N", 1, "seed of the first portrait of each style; each further one has the next (default: 1)"
     )
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads, 0 for all cores")
+    add_value(parser, "--threads", "N", 0, "CPU threads, 0 for all cores")
     add_path(parser, "--sheet", "FILE", "also write a contact sheet of the portraits; no file is overwritten")
     add_path(parser, "--curves", "FILE", "file for the curves (default: RECIPE.curves.json)")
     parser.add_argument(

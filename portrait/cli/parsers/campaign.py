@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from portrait.cli.parsers.common import Commands, add_path, add_sign_flag, add_switch
+from portrait.cli.parsers.common import Commands, add_path, add_sign_flag, add_switch, add_value
 
 _CAMPAIGN = """examples:
   portrait campaign new                                     writes campaign.toml, a commented plan
@@ -59,7 +59,7 @@ def _add_campaign(commands: Commands) -> None:
         "measured by runs on this machine, or else the recipe's calibration; time needs one measured run.",
     )
     plan.add_argument("plan", type=Path, metavar="PLAN.toml")
-    plan.add_argument("--workers", type=int, default=1, metavar="N", help="workers that share the work (default: 1)")
+    add_value(plan, "--workers", "N", 1, "workers that share the work (default: 1)")
     add_switch(plan, "--json", "one JSON object")
     plan.set_defaults(run="campaign:preview_plan")
 
@@ -124,16 +124,11 @@ def _add_campaign(commands: Commands) -> None:
 
 def _engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="(default: local)")
-    parser.add_argument(
-        "--address",
-        default="",
-        metavar="ADDRESS",
-        help="address of a Ray cluster, or auto (default: start a local one)",
-    )
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="Ray actors (default: as many as fit)")
-    parser.add_argument("--gpus", type=float, default=0.0, metavar="X", help="GPUs per actor, such as 1 or 0.5")
-    parser.add_argument("--limit", type=int, default=0, metavar="N", help="make at most N pictures now")
-    parser.add_argument("--batch", type=int, default=8, metavar="N", help="jobs of one person per batch (default: 8)")
+    add_value(parser, "--address", "ADDRESS", "", "address of a Ray cluster, or auto (default: start a local one)")
+    add_value(parser, "--workers", "N", 0, "Ray actors (default: as many as fit)")
+    add_value(parser, "--gpus", "X", 0.0, "GPUs per actor, such as 1 or 0.5")
+    add_value(parser, "--limit", "N", 0, "make at most N pictures now")
+    add_value(parser, "--batch", "N", 8, "jobs of one person per batch (default: 8)")
     add_switch(parser, "--quiet", "print errors only")
     add_switch(parser, "--verbose", "log what the loop does")
 

@@ -24,6 +24,11 @@ def add_path(arguments: Arguments, flag: str, metavar: str, help: str) -> None:
     arguments.add_argument(flag, type=Path, metavar=metavar, help=help)
 
 
+def add_value(arguments: Arguments, flag: str, metavar: str, default: str | float, help: str) -> None:
+    """Add a flag that takes a value of the default's type."""
+    arguments.add_argument(flag, type=type(default), default=default, metavar=metavar, help=help)
+
+
 def output_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of every command that makes portraits."""
     parser.add_argument(

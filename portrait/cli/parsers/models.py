@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from portrait.cli.parsers.common import Commands, add_path, add_switch
+from portrait.cli.parsers.common import Commands, add_path, add_switch, add_value
 
 _WEIGHTS = """examples:
   portrait weights list                        every part: its size, its license, and whether it is here
@@ -39,9 +39,7 @@ def _add_recipes(commands: Commands) -> None:
         description="List the styles of a recipe, one per line: the name for --style, the palettes for --palette, and its look.",
         epilog="examples:\n  portrait styles\n  portrait styles --sheet styles.jpg",
     )
-    styles.add_argument(
-        "--recipe", default="mini", metavar="TEXT", help="the recipe whose styles to list (default: mini)"
-    )
+    add_value(styles, "--recipe", "TEXT", "mini", "the recipe whose styles to list (default: mini)")
     add_path(styles, "--sheet", "FILE", "write a picture with a sample of each style")
     add_switch(styles, "--json", "one JSON object")
     styles.set_defaults(run="recipes:list_styles")
@@ -85,7 +83,7 @@ def _add_weights(commands: Commands) -> None:
     )
     _add_names(fetch, "+")
     add_switch(fetch, "--force", "download files again even if they are here, as after a wrong hash")
-    fetch.add_argument("--jobs", type=int, default=4, metavar="N", help="files to download at once (default: 4)")
+    add_value(fetch, "--jobs", "N", 4, "files to download at once (default: 4)")
     add_switch(fetch, "--quiet", "print errors only")
     fetch.set_defaults(run="weights:fetch_parts")
 
@@ -157,8 +155,6 @@ def _add_doctor(commands: Commands) -> None:
     add_path(probe, "--photo", "FILE", "the person to draw (default: the demo photo)")
     add_path(probe, "--other", "FILE", "the person who replaces them (default: a face in InsightFace's test photo)")
     probe.add_argument("--style", metavar="TEXT", help="a style of the recipe (default: its first)")
-    probe.add_argument(
-        "--pictures", type=int, default=3, metavar="N", help="pictures of each kind, 2 or more (default: 3)"
-    )
+    add_value(probe, "--pictures", "N", 3, "pictures of each kind, 2 or more (default: 3)")
     add_switch(probe, "--commercial", "judge by SFace and dlib, as in stylize")
     doctor.set_defaults(run="doctor:check_machine")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from portrait.cli.parsers.common import Commands, add_path, add_switch, add_upright_flag
+from portrait.cli.parsers.common import Commands, add_path, add_switch, add_upright_flag, add_value
 
 
 def add(commands: Commands) -> None:
@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
     compare.add_argument("--style", help="B is stylized: use the calibrated thresholds of this style")
     compare.add_argument("--recipe", default="mini", help="the recipe that made B (default: mini)")
     compare.add_argument("--far", type=float, metavar="X", help="false accept rate, with --style (default: 0.01)")
-    compare.add_argument("--face", default="largest", metavar="TEXT", help="as in stylize (default: largest)")
+    add_value(compare, "--face", "TEXT", "largest", "as in stylize (default: largest)")
     add_upright_flag(compare)
     add_switch(compare, "--commercial", "judge by SFace and dlib, licensed for commercial use")
     add_switch(compare, "--verbose", "show cosine similarities in addition to the number of strangers")

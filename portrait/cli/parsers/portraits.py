@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from portrait.cli.parsers.common import Commands, add_path, add_switch, output_flags
+from portrait.cli.parsers.common import Commands, add_path, add_switch, add_value, output_flags
 from portrait.settings import add_flags
 
 _STYLIZE = """examples:
@@ -97,7 +97,7 @@ def _add_watch(commands: Commands) -> None:
         epilog=_WATCH,
     )
     watch.add_argument("folder", type=Path, metavar="IN", help="the folder to watch, without subfolders")
-    watch.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="time between checks (default: 2)")
+    add_value(watch, "--every", "SECONDS", 2.0, "time between checks (default: 2)")
     add_path(watch, "--settings", "FILE", "a TOML file with any of the settings below")
     output_flags(watch)
     add_flags(watch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from portrait.cli.parsers.common import Commands, add_sign_flag, add_switch
+from portrait.cli.parsers.common import Commands, add_sign_flag, add_switch, add_value
 
 _EPILOG = """examples:
   portrait studio                                          a page at http://127.0.0.1:7860, for this computer only
@@ -23,9 +23,7 @@ def add(commands: Commands) -> None:
         description="Open a web page on this computer: drop a photo, pick a style, move one slider, keep what you like.",
         epilog=_EPILOG,
     )
-    studio.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)"
-    )
+    add_value(studio, "--host", "ADDRESS", "127.0.0.1", "address to listen on (default: 127.0.0.1)")
     studio.add_argument("--port", type=int, metavar="N", help="port (default: the first free one from 7860)")
     studio.add_argument(
         "--auth",
@@ -39,12 +37,12 @@ def add(commands: Commands) -> None:
         metavar="FOLDER",
         help="the folder with the runs whose reports the page shows (default: .)",
     )
-    studio.add_argument("--recipe", default="mini", metavar="TEXT", help="the recipe to start with (default: mini)")
+    add_value(studio, "--recipe", "TEXT", "mini", "the recipe to start with (default: mini)")
     studio.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="as in stylize")
     studio.add_argument(
         "--memory", default="auto", choices=("auto", "full", "offload", "sequential"), help="as in stylize"
     )
-    studio.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads, 0 for all cores")
+    add_value(studio, "--threads", "N", 0, "CPU threads, 0 for all cores")
     add_switch(studio, "--commercial", "use only what is licensed for commercial use, as in stylize")
     add_switch(studio, "--no-metadata", "as in stylize, for the files for download")
     add_sign_flag(studio)
