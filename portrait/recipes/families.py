@@ -7,7 +7,7 @@ drawn by a generator of its own in onnxruntime, which `portrait/generate/load.py
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from portrait.settings import KNOB_SETTINGS
 
@@ -48,6 +48,24 @@ class FamilyFacts:
     gpu_dtype: str = "float16"
 
 
+_SD15 = FamilyFacts(
+    title="Stable Diffusion 1.5",
+    networks=f"{_FAMILIES}.stable_diffusion.family:StableDiffusion",
+    structures=("none", "controlnet"),
+    adapter_kinds=_ADAPTERS,
+)
+_FLUX2 = FamilyFacts(
+    title="FLUX.2 klein",
+    networks=f"{_FAMILIES}.flux2.family:Flux2Klein",
+    structures=("reference",),
+    adapter_kinds=("reference",),
+    knobs=tuple(name for name in KNOB_SETTINGS if name != "guidance_scale"),
+    negative_prompt=False,
+    exact_strength=True,
+    pictures=3,  # four with the framed photo, the maximum that its publisher recommends
+    whole_checkpoints=False,
+    gpu_dtype="bfloat16",
+)
 FAMILIES = {
     "mini": FamilyFacts(
         title="mini",
@@ -57,30 +75,9 @@ FAMILIES = {
         least_strength=1.0,  # begun from the photo's own colors, its pictures are faded photos
         loras=False,
     ),
-    "sd15": FamilyFacts(
-        title="Stable Diffusion 1.5",
-        networks=f"{_FAMILIES}.stable_diffusion.family:StableDiffusion",
-        structures=("none", "controlnet"),
-        adapter_kinds=_ADAPTERS,
-    ),
-    "sdxl": FamilyFacts(
-        title="Stable Diffusion XL",
-        networks=f"{_FAMILIES}.stable_diffusion.family:StableDiffusion",
-        structures=("none", "controlnet"),
-        adapter_kinds=_ADAPTERS,
-    ),
-    "flux2": FamilyFacts(
-        title="FLUX.2 klein",
-        networks=f"{_FAMILIES}.flux2.family:Flux2Klein",
-        structures=("reference",),
-        adapter_kinds=("reference",),
-        knobs=tuple(name for name in KNOB_SETTINGS if name != "guidance_scale"),
-        negative_prompt=False,
-        exact_strength=True,
-        pictures=3,  # four with the framed photo, the maximum that its publisher recommends
-        whole_checkpoints=False,
-        gpu_dtype="bfloat16",
-    ),
+    "sd15": _SD15,
+    "sdxl": replace(_SD15, title="Stable Diffusion XL"),
+    "flux2": _FLUX2,
     "z_image": FamilyFacts(
         title="Z-Image",
         networks=f"{_FAMILIES}.z_image.family:ZImage",
@@ -92,17 +89,11 @@ FAMILIES = {
         whole_checkpoints=False,
         gpu_dtype="bfloat16",
     ),
-    "qwen_edit": FamilyFacts(
+    "qwen_edit": replace(
+        _FLUX2,
         title="Qwen-Image-Edit",
         networks=f"{_FAMILIES}.qwen_edit.family:QwenEdit",
-        structures=("reference",),
-        adapter_kinds=("reference",),
-        knobs=tuple(name for name in KNOB_SETTINGS if name != "guidance_scale"),
-        negative_prompt=False,
-        exact_strength=True,
         pictures=2,  # three with the framed photo, the maximum that its publisher recommends
-        whole_checkpoints=False,
-        gpu_dtype="bfloat16",
     ),
 }
 """Name, as in a recipe's `family` -> facts."""
