@@ -19,7 +19,7 @@ from portrait.faces.alignment import ARCFACE_TEMPLATE, similarity_transform
 from portrait.faces.form import PLAIN, Form, mean_embedding
 from portrait.hub.files import sha256_of
 from portrait.hub.judges import second_detector_part
-from portrait.hub.manifest import find_part
+from portrait.hub.manifest import Part, find_part
 from portrait.hub.store import part_file
 from portrait.records import Embedding, Face, Points, RgbImage
 
@@ -51,7 +51,7 @@ class YuNetDetector:
             self._detector = cv2.FaceDetectorYN.create(
                 str(path), "", (320, 320), _SHOWN_THRESHOLD, _OVERLAP, _MAX_CANDIDATES
             )
-        self.licenses = (part,)
+        self.licenses: tuple[Part, ...] = (part,)
         self.digests = {path.stem: sha256_of(path)}
 
     def candidates(self, image: RgbImage) -> list[Face]:
@@ -126,7 +126,7 @@ class SFaceRecognizer:
         return np.asarray(features, np.float32)
 
 
-class YuNetAnalyzer:
+class YuNetAnalyzer(YuNetDetector):
     """YuNet finds the faces and SFace is the first judge: everything that is needed without InsightFace.
 
     Its embeddings condition no adapter, so only recipes without a conditioning recognizer can use it.
@@ -142,19 +142,11 @@ class YuNetAnalyzer:
     """OpenCV's own threshold for photos: https://docs.opencv.org/4.x/d0/dd4/tutorial_dnn_face.html"""
 
     def __init__(self, *, form: Form = PLAIN) -> None:
-        self._detector = YuNetDetector()
+        super().__init__()
         self._recognizer = SFaceRecognizer(form=form)
         self.form = form
-        self.licenses = (*self._detector.licenses, *self._recognizer.licenses)
-        self.digests = self._detector.digests | self._recognizer.digests
-
-    def candidates(self, image: RgbImage) -> list[Face]:
-        """Every face seen above a low score, best first."""
-        return self._detector.candidates(image)
-
-    def detect(self, image: RgbImage) -> list[Face]:
-        """Faces that are accepted, from left to right."""
-        return self._detector.detect(image)
+        self.licenses = (*self.licenses, *self._recognizer.licenses)
+        self.digests |= self._recognizer.digests
 
     def embed(self, image: RgbImage, kps: Points) -> Embedding:
         """The (128,) float32 unit embedding of the face whose five points are `kps`."""
