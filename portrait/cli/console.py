@@ -115,7 +115,7 @@ class Console:
 
     def result(self, row: SavedPortrait) -> None:
         """Print why a portrait was rejected; nothing for an accepted one."""
-        if not row.accepted:
+        if not row.record.accepted:
             why = "; ".join(describe_reason(reason) for reason in row.record.reasons)
             self.out.print(f"[red]rejected[/] {as_cell(f'{row.path}: {why}')}", soft_wrap=True)
 
@@ -127,7 +127,7 @@ class Console:
         for row in rows:
             record = row.record
             scores = [_score(record, judge, verbose=self.verbose) for judge in judges]
-            verdict = "[green]accepted[/]" if row.accepted else "[red]rejected[/]"
+            verdict = "[green]accepted[/]" if row.record.accepted else "[red]rejected[/]"
             attempts = str(len(record.attempts))
             numbers_of_row = (*scores, attempts, f"{record.seconds:.1f}")
             table.add_row(as_cell(record.style), verdict, *numbers_of_row, as_cell(row.path))
@@ -138,7 +138,7 @@ class Console:
             )
         if note := rows[0].record.provisional_thresholds:
             self.line(f"Note: {note}.")
-        accepted = sum(row.accepted for row in rows)
+        accepted = sum(row.record.accepted for row in rows)
         self.line(
             f"{accepted} of {len(rows)} accepted. Pictures, before/after strips (*-before-after.jpg) and records (.json): "
             f"{rows[0].path.parent}; contact sheet: {', '.join(map(str, sheets)) or 'none'}"

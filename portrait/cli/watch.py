@@ -176,7 +176,7 @@ class Watcher:
                     files.append(row.path.name)
                     if self.json:
                         say(row.record.to_json())
-                    elif row.accepted:
+                    elif row.record.accepted:
                         self.batch.console.line(f"accepted {row.path}")
             self.journal.finish(sha256, self._job, style, files)
         self.photos += 1

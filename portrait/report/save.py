@@ -33,11 +33,6 @@ class SavedPortrait:
     before: RgbImage
     problems: tuple[InputError, ...] = ()
 
-    @property
-    def accepted(self) -> bool:
-        """Whether every judge and check passed."""
-        return self.record.accepted
-
 
 def save_portrait(
     result: StylizedPortrait, folder: Path, stem: str, kind: str, *, signer: Signer | None = None
@@ -88,7 +83,7 @@ def save_contact_sheets(rows: Sequence[SavedPortrait], folder: Path) -> tuple[li
             cells.append((row.before, f"{Path(record.input.path).name}\nthe photo", None))
             last = source
         scores = "  ".join(f"{name} {value:.2f}" for name, value in record.chosen_attempt.similarity.items())
-        cells.append((row.thumbnail, f"{record.style}: {record.status}\n{scores}", row.accepted))
+        cells.append((row.thumbnail, f"{record.style}: {record.status}\n{scores}", row.record.accepted))
     pages = [cells[i : i + 100] for i in range(0, len(cells), 100)]
     footer = chain_in_words(rows[0].record.recipe, rows[0].record.licenses)
     mark = xmp_mark(tool=not rows[0].record.settings.no_metadata)
