@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from importlib import import_module
+from collections.abc import Iterable
+from pkgutil import resolve_name
 from typing import cast
 
 from portrait.faces.form import PLAIN, Form
@@ -18,7 +18,7 @@ def load_analyzer(*, commercial: bool, threads: int = 0, form: Form = PLAIN) -> 
         WeightsError: a model is missing or damaged.
     """
     first = JUDGES[FACE_TOOLS[tools_for(commercial=commercial)][0]]
-    return cast(FaceAnalyzer, _class(first.analyzer)(form=form, **_options(first, threads)))
+    return cast(FaceAnalyzer, resolve_name(first.analyzer)(form=form, **_options(first, threads)))
 
 
 def load_face_tools(*, commercial: bool, threads: int = 0, form: Form = PLAIN) -> tuple[FaceAnalyzer, list[Recognizer]]:
@@ -30,15 +30,8 @@ def load_face_tools(*, commercial: bool, threads: int = 0, form: Form = PLAIN) -
 def load_recognizers(names: Iterable[str], threads: int = 0, form: Form = PLAIN) -> list[Recognizer]:
     """Load the judges of these names, for use with any detector; raises as `load_analyzer` does."""
     judges = [JUDGES[name] for name in names]
-    return [cast(Recognizer, _class(judge.recognizer)(form=form, **_options(judge, threads))) for judge in judges]
+    return [cast(Recognizer, resolve_name(judge.recognizer)(form=form, **_options(judge, threads))) for judge in judges]
 
 
 def _options(judge: Judge, threads: int) -> dict[str, int | None]:
     return {"threads": threads or None} if judge.threaded else {}
-
-
-def _class(path: str) -> Callable[..., object]:
-    """Import the class MODULE:CLASS: no library is imported before its judge is needed."""
-    module, _, name = path.partition(":")
-    loaded: Callable[..., object] = getattr(import_module(module), name)
-    return loaded

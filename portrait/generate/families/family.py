@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, Protocol
 
 import torch
@@ -90,6 +90,5 @@ def load_family(recipe: Recipe, precision: Precision) -> Family:
         SettingsError: the recipe's resolution does not fit its autoencoder.
         MemoryLimitError: memory ran out.
     """
-    module, _, name = recipe.family_facts.networks.partition(":")
-    family: Family = getattr(import_module(module), name)(recipe, precision)
+    family: Family = resolve_name(recipe.family_facts.networks)(recipe, precision)
     return family
