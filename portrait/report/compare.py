@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import ceil
 
 import numpy as np
@@ -360,12 +360,7 @@ def _row(column: _Column, result: Difference) -> ComparisonRow:
     difference = round(result.mean, 5)
     interval = (round(result.low, 5), round(result.high, 5))
     return ComparisonRow(
-        measure=column.measure,
-        judge=column.judge,
-        style=column.style,
-        tolerance=column.tolerance,
-        baseline=column.baseline,
-        current=column.current,
+        **asdict(column),
         difference=difference,
         interval=interval,
         people=result.people,

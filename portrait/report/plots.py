@@ -18,7 +18,6 @@ from scipy.special import ndtri
 
 from portrait.records.report import (
     Comparison,
-    ComparisonRow,
     DriftReport,
     Outcome,
     Rate,
@@ -279,8 +278,9 @@ def _legend(figure: Figure, entries: Sequence[VerificationEntry]) -> None:
 
 def _differences(comparison: Comparison) -> str:
     """Each measure and style in units of its tolerance, so that all fit on one axis."""
-    rows = _by_measure(comparison.rows)
-    measures = {(row.measure, row.judge) for row in rows}
+    measures = list(dict.fromkeys((row.measure, row.judge) for row in comparison.rows))
+    # By measure, each starting with that over all styles.
+    rows = sorted(comparison.rows, key=lambda row: measures.index((row.measure, row.judge)))
     figure = _figure(0.9 + 0.19 * len(rows) + 0.2 * len(measures))
     axes = figure.subplots()
     axes.axvspan(-1, 1, color=GRID, alpha=0.45, lw=0)
@@ -311,9 +311,3 @@ def _show_all(axes: Axes, furthest: float) -> None:
         axes.xaxis.set_major_formatter(ScalarFormatter())
         reach *= 1.3
     axes.set_xlim(-reach, reach)
-
-
-def _by_measure(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
-    """Group the rows by measure, each starting with that over all styles."""
-    measures = list(dict.fromkeys((row.measure, row.judge) for row in rows))
-    return sorted(rows, key=lambda row: measures.index((row.measure, row.judge)))
