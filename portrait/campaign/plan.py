@@ -134,10 +134,6 @@ class Plan:
     path: Path | None = None
     passed_over: tuple[PassedOver, ...] = ()
 
-    def styles_of(self, recipe: Recipe) -> list[str]:
-        """Names of the plan's styles in this recipe; raises SettingsError for one that it lacks."""
-        return list(recipe.styles) if "all" in self.styles else [recipe.style(name).name for name in self.styles]
-
     def pictures(self, recipes: Mapping[str, Recipe]) -> Iterator[PlannedPicture]:
         """Every picture, recipe by recipe and person by person.
 
@@ -145,7 +141,7 @@ class Plan:
         """
         texts = [[(axis, text) for text in values] for axis, values in self.axes]
         for name, recipe in recipes.items():
-            styles = self.styles_of(recipe)
+            styles = recipe.styles_named(self.styles)
             for person in self.people:
                 who = {"subject": person.name, "folder": person.folder}
                 for style, axes, variant in itertools.product(styles, itertools.product(*texts), range(self.variants)):

@@ -105,7 +105,7 @@ def run_campaign(
         SettingsError, WeightsError: the plan, recipe or thresholds are invalid. Nothing was started.
     """
     recipes, sources = load_recipes(plan)
-    styles = {name: tuple(plan.styles_of(recipe)) for name, recipe in recipes.items()}
+    styles = {name: tuple(recipe.styles_named(plan.styles)) for name, recipe in recipes.items()}
     prove_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder), Ledger.create(folder) as ledger:

@@ -26,7 +26,6 @@ from portrait.loop.response import read_curves
 from portrait.paths import prove_writable
 from portrait.provenance.mark import xmp_mark
 from portrait.recipes.load import load_recipe
-from portrait.recipes.recipe import Recipe
 from portrait.records import RgbImage
 from portrait.records.calibration import CalibrationTable
 from portrait.records.curves import CurvesFile
@@ -43,7 +42,7 @@ def calibrate_recipe(args: argparse.Namespace) -> int:
     if args.subjects is None:
         raise SettingsError("name the photos with --subjects FOLDER, or tables with --combine FILE FILE")
     recipe = load_recipe(args.recipe)
-    styles = _styles(recipe, args.style)
+    styles = recipe.styles_named(args.style or ["all"])
     rates = _rates(args.far)
     recipe.knobs_at(0.5 if args.balance is None else args.balance)
     if not 0 <= args.seed < 2**31:
@@ -122,12 +121,6 @@ def _groups(file: Path) -> dict[str, dict[str, str]]:
             }
     except (OSError, KeyError, ValueError, AttributeError, csv.Error) as error:
         raise SettingsError(f"{file} is not a CSV file with a column person: {one_line(error)}") from None
-
-
-def _styles(recipe: Recipe, names: list[str] | None) -> list[str]:
-    if names is None or "all" in names:
-        return list(recipe.styles)
-    return [recipe.style(name).name for name in names]
 
 
 def _rates(text: str) -> list[float]:

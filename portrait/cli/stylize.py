@@ -83,7 +83,7 @@ def _stylize_photos(
             sheets, problems = save_contact_sheets(rows, args.output)
             worst = max(worst, *map(complain, problems), 0)
             batch.console.summary(rows, sheets)
-    return worst if any(row.accepted for row in rows) else max(worst, 1)
+    return worst if any(row.record.accepted for row in rows) else max(worst, 1)
 
 
 def _prepare(
@@ -112,8 +112,7 @@ def _prepare(
 
 def checked_styles(recipe: Recipe, settings: Settings) -> list[str]:
     """The requested styles; unsupported settings are refused before the models are loaded."""
-    everything = "all" in settings.style
-    styles = list(recipe.styles) if everything else [recipe.style(name).name for name in settings.style]
+    styles = recipe.styles_named(settings.style)
     tools = tools_for(commercial=settings.commercial)
     judges = FACE_TOOLS[tools]
     for style in styles:

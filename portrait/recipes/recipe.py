@@ -212,6 +212,10 @@ class Recipe:
             )
         return styles()[name]
 
+    def styles_named(self, names: Collection[str]) -> list[str]:
+        """Check the names of styles; `all` stands for every style. Raises SettingsError as `style` does."""
+        return list(self.styles) if "all" in names else [self.style(name).name for name in names]
+
     def prompt_of(self, style: Style, palette: str = "", balance: float = 0.5) -> str:
         """The style's prompt in the form that this model understands, followed by a palette's name if there is one.
 
