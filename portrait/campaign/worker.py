@@ -7,7 +7,6 @@ import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from portrait.campaign.keys import Fingerprint
 from portrait.campaign.plan import PlannedPicture
@@ -17,7 +16,7 @@ from portrait.images import encode_picture, thumbnail
 from portrait.images.decoder_process import DecoderProcess
 from portrait.judge.appearance import appearance_features
 from portrait.loop.attempt_loop import AttemptLoop
-from portrait.loop.load import load_loop
+from portrait.loop.load import LatestLoop, load_loop
 from portrait.loop.record import library_versions
 from portrait.loop.response import as_table
 from portrait.loop.types import StylizedPortrait
@@ -25,7 +24,7 @@ from portrait.provenance.files import encode_portrait
 from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding
 from portrait.records.portrait import PortraitRecord
-from portrait.settings import LOADING, Settings
+from portrait.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -131,22 +130,13 @@ class Worker:
     def __init__(
         self, load: Callable[[Settings], AttemptLoop] = load_loop, decoder: DecoderProcess | None = None
     ) -> None:
-        self._load = load
+        self._models = LatestLoop(load)
         self._decoder = decoder or DecoderProcess()
-        self._loaded: tuple[Any, AttemptLoop] | None = None
-
-    def loop(self, settings: Settings) -> AttemptLoop:
-        """The loop of a recipe, whose models are loaded if necessary."""
-        key = tuple(getattr(settings, name) for name in LOADING)
-        if self._loaded is None or self._loaded[0] != key:
-            self._loaded = None  # release the old models before loading new ones
-            self._loaded = key, self._load(settings)
-        return self._loaded[1]
 
     def describe(self, settings: Settings, styles: tuple[str, ...]) -> Fingerprint:
         """Load a recipe and return its fingerprint, with the thresholds of these styles."""
         self._decoder.start()
-        loop = self.loop(settings)
+        loop = self._models.get(settings)
         generator = loop.generator
         return Fingerprint(
             values=_fingerprint_values(loop.recipe),
@@ -195,7 +185,7 @@ class Worker:
         """The loop, after checking that its models are those of the run."""
         node = platform.node()
         try:
-            loop = self.loop(settings)
+            loop = self._models.get(settings)
         except PortraitError:
             raise
         except Exception as error:

@@ -15,7 +15,7 @@ from portrait.files import read_bytes, write_new
 from portrait.hub.manifest import manifest
 from portrait.images import Photo, kind_of, pixels_sha256, read_photo
 from portrait.loop.attempt_loop import AttemptLoop
-from portrait.loop.load import load_loop
+from portrait.loop.load import LatestLoop, load_loop
 from portrait.loop.record import library_versions
 from portrait.paths import is_within
 from portrait.provenance.files import encode_portrait
@@ -30,7 +30,7 @@ def replay_records(args: argparse.Namespace) -> int:
     """Replay every record; one that cannot be replayed is reported in one line and does not stop the others."""
     if len(args.records) > 1 and (args.photo or args.reference):
         raise SettingsError("--photo and --reference need exactly one record")
-    models = _Models()
+    models = LatestLoop(load_loop)
     worst = 0
     for path in args.records:
         try:
@@ -41,21 +41,7 @@ def replay_records(args: argparse.Namespace) -> int:
     return worst
 
 
-class _Models:
-    """The models of the last record, kept for later records made with the same ones."""
-
-    def __init__(self) -> None:
-        self._loaded: tuple[Settings, AttemptLoop] | None = None
-
-    def load(self, settings: Settings) -> AttemptLoop:
-        to_load = Settings(**{name: getattr(settings, name) for name in LOADING})
-        if self._loaded is None or self._loaded[0] != to_load:
-            self._loaded = None  # release the old models before loading new ones
-            self._loaded = to_load, load_loop(to_load)
-        return self._loaded[1]
-
-
-def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
+def _replay_one(path: Path, args: argparse.Namespace, models: LatestLoop) -> int:
     record = read_portrait(read_bytes(path), path)
     places = _Places(record=path, folders=(path.parent, Path.cwd(), *args.files))
     record = record.model_copy(update={"settings": _with_found_files(record, places)})
@@ -63,7 +49,8 @@ def _replay_one(path: Path, args: argparse.Namespace, models: _Models) -> int:
     references = _reference_photos(places, args.reference, record)
     threads = min(max(record.threads, 1), 1024)
     dtype = record.dtype if record.dtype in RULES["dtype"].choices else "auto"
-    loop = models.load(replace(record.settings, threads=threads, dtype=dtype))
+    to_load = {name: getattr(record.settings, name) for name in LOADING} | {"threads": threads, "dtype": dtype}
+    loop = models.get(Settings(**to_load))
     files = loop.digests | loop.generator.graphs
     changed = [name for name, digest in record.weights.items() if files.get(name) != digest]
     if changed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations
 
 from portrait.errors import WeightsCorruptError, WeightsMissingError
@@ -23,7 +23,7 @@ from portrait.recipes.load import load_recipe
 from portrait.recipes.locate import resolve_files
 from portrait.recipes.override import with_overrides
 from portrait.recipes.recipe import Recipe
-from portrait.settings import Settings
+from portrait.settings import LOADING, Settings
 
 
 @contextlib.contextmanager
@@ -83,6 +83,22 @@ def load_loop(settings: Settings, *, every_judge: bool = False, form: str = "") 
     return AttemptLoop(
         recipe, generator, analyzer, recognizers, conditioning_recognizer, second_opinion, style_judge_of(recipe)
     )
+
+
+class LatestLoop:
+    """The models that were asked for last, loaded by `load` unless they are in memory."""
+
+    def __init__(self, load: Callable[[Settings], AttemptLoop]) -> None:
+        self._load = load
+        self._loaded: tuple[tuple[object, ...], AttemptLoop] | None = None
+
+    def get(self, settings: Settings) -> AttemptLoop:
+        """The models for the settings of `LOADING`."""
+        key = tuple(getattr(settings, name) for name in LOADING)
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = None  # release the old models before loading new ones
+            self._loaded = key, self._load(settings)
+        return self._loaded[1]
 
 
 def style_judge_of(recipe: Recipe) -> StyleJudge | None:
