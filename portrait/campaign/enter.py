@@ -13,7 +13,7 @@ from pathlib import Path
 from portrait.campaign.files import is_there
 from portrait.campaign.keys import Fingerprint, job_key, shared_ingredients
 from portrait.campaign.ledger import FILE, Ledger
-from portrait.campaign.people import Person, moved_photos
+from portrait.campaign.people import moved_photos
 from portrait.campaign.plan import Plan, PlannedPicture, read_plan
 from portrait.campaign.settle import judge_against_everyone
 from portrait.errors import CampaignError, PlanChangedError, SettingsError
@@ -109,7 +109,9 @@ def enter_plan(
         "axes": plan.axes,
     }
     if not accept_changes:
-        _require_photos(ledger, plan.people, photos)
+        now = {person.name: dict(zip(photos[person.name], person.photos, strict=True)) for person in plan.people}
+        if lost := list(_lost_photos(ledger, now)):
+            raise _not_found(ledger.folder, lost)
         _require_same_owners(ledger, photos)
         _require_same_jobs(ledger, {key for key, _ in jobs}, snapshot)
     with ledger.transaction():
@@ -120,13 +122,6 @@ def enter_plan(
         ledger.put_jobs(jobs)
         path = str(plan.path.resolve()) if plan.path else ""
         ledger.set(finalized=False, snapshot=snapshot, name=plan.name, plan_path=path, sizes=plan.sizes)
-
-
-def _require_photos(ledger: Ledger, people: Sequence[Person], photos: Mapping[str, Sequence[str]]) -> None:
-    """Check that every photo that the run was started with still exists where the plan has it, or as another file."""
-    now = {person.name: dict(zip(photos[person.name], person.photos, strict=True)) for person in people}
-    if lost := list(_lost_photos(ledger, now)):
-        raise _not_found(ledger.folder, lost)
 
 
 def require_photos_of(folder: Path) -> None:
@@ -154,7 +149,7 @@ def _not_found(run: Path, photos: Iterable[str]) -> CampaignError:
 
 
 def _lost_photos(ledger: Ledger, now: Mapping[str, Mapping[str, Path]]) -> Iterator[str]:
-    """Where the photos that no longer exist should be; `now` is person -> digest -> path."""
+    """Where the photos of the run that are neither where the plan has them nor elsewhere should be; `now` is person -> digest -> path."""
     places = {digest: path for paths in now.values() for digest, path in paths.items()}
     begun = _photos_begun(ledger)
     # Photos that are found tell where their folder is now, and so where the others should be.

@@ -186,7 +186,10 @@ class Ledger:
         ledger = cls._connected(folder)
         with ledger._translated_errors():
             if ledger._is_empty():
-                ledger._create_tables()
+                with ledger.transaction():
+                    for statement in _statements():
+                        ledger._db.execute(statement)
+                    ledger.set(schema=SCHEMA, id=secrets.token_hex(8))
             ledger._check()
         return ledger
 
@@ -236,12 +239,6 @@ class Ledger:
         except BaseException:
             self.close()
             raise
-
-    def _create_tables(self) -> None:
-        with self.transaction():
-            for statement in _statements():
-                self._db.execute(statement)
-            self.set(schema=SCHEMA, id=secrets.token_hex(8))
 
     def _is_empty(self) -> bool:
         return not self._db.execute("SELECT 1 FROM sqlite_master").fetchone()

@@ -80,7 +80,9 @@ def list_recipes(args: argparse.Namespace) -> int:
         say(json.dumps({recipe.name: _details(recipe) for recipe in recipes}))
     elif args.names:
         for recipe in recipes:
-            _print_details(recipe)
+            say(f"{recipe.name}: {recipe.title}")
+            say("  styles: " + ", ".join(f"{name} ({recipe.style(name).title})" for name in recipe.styles))
+            print_licenses(license_chain(recipe))
     else:
         _print_list(recipes)
     return 0
@@ -92,12 +94,6 @@ def _details(recipe: Recipe) -> dict[str, object]:
         "styles": {name: recipe.style(name).title for name in recipe.styles},
         "licenses": [link.model_dump() for link in license_chain(recipe)],
     }
-
-
-def _print_details(recipe: Recipe) -> None:
-    say(f"{recipe.name}: {recipe.title}")
-    say("  styles: " + ", ".join(f"{name} ({recipe.style(name).title})" for name in recipe.styles))
-    print_licenses(license_chain(recipe))
 
 
 def _print_list(recipes: list[Recipe]) -> None:

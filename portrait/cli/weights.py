@@ -193,15 +193,11 @@ def list_licenses(args: argparse.Namespace) -> int:
             say(f"{name}: commercial use {verdict.in_words()}")
             print_licenses(verdict.licenses)
         if not args.names:
-            _print_not_offered()
+            say("not offered as recipes, because of their licenses:")
+            for model in NOT_OFFERED:
+                say(f"  {model.name}: {model.license}; {model.reason}")
     allowed = all(verdict.allowed for verdict in verdicts.values())
     return 2 if args.commercial and args.names and not allowed else 0
-
-
-def _print_not_offered() -> None:
-    say("not offered as recipes, because of their licenses:")
-    for model in NOT_OFFERED:
-        say(f"  {model.name}: {model.license}; {model.reason}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

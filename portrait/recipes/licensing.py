@@ -105,18 +105,9 @@ def require_commercial(recipe: Recipe) -> None:
     if not links:
         return
     parts = "; ".join(f"{link.part} ({link.commercial}: {link.license})" for link in links)
-    raise LicenseError(
-        f"recipe {recipe.name} is not licensed for commercial use because of {parts}; {_proposal(recipe)}"
-    )
-
-
-def _proposal(recipe: Recipe) -> str:
-    """The allowed recipes to use instead of this one."""
-    allowed = commercial_recipes(recipe)
-    if not allowed:
-        return "no available recipe is allowed"
-    names = " or, with the same base model, ".join(allowed)
-    return f"use {names} instead; {FREE_TOOLS}"
+    names = " or, with the same base model, ".join(commercial_recipes(recipe))
+    proposal = f"use {names} instead; {FREE_TOOLS}" if names else "no available recipe is allowed"
+    raise LicenseError(f"recipe {recipe.name} is not licensed for commercial use because of {parts}; {proposal}")
 
 
 def commercial_recipes(recipe: Recipe) -> list[str]:

@@ -31,7 +31,11 @@ def resolve_files(recipe: Recipe) -> Recipe:
             folder = part_folder(find_part(name))
             digests |= {f"{name}/{path}": digest for path, digest in verify_manifest(folder).items()}
             folders[name] = folder
-    _require_parts(recipe, folders)
+    if missing := [name for name in recipe.part_names if name not in folders]:
+        raise WeightsMissingError(
+            f"recipe {recipe.name} needs {', '.join(missing)}, missing or incomplete on this machine; "
+            f"run: portrait weights fetch {_names_to_fetch(recipe, missing)}"
+        )
     paths: dict[str, Any] = {
         role: _entry_point(folders[part], part) for role, part in recipe.parts.items() if role != "recognizer"
     }
@@ -39,14 +43,6 @@ def resolve_files(recipe: Recipe) -> Recipe:
     if pack := recipe.parts.get("recognizer"):
         paths["recognizer_file"] = folders[pack] / f"{recipe.recognizer}.onnx"
     return replace(recipe, **paths, loras=tuple(loras), digests=digests)
-
-
-def _require_parts(recipe: Recipe, folders: Mapping[str, Path]) -> None:
-    if missing := [name for name in recipe.part_names if name not in folders]:
-        raise WeightsMissingError(
-            f"recipe {recipe.name} needs {', '.join(missing)}, missing or incomplete on this machine; "
-            f"run: portrait weights fetch {_names_to_fetch(recipe, missing)}"
-        )
 
 
 def _names_to_fetch(recipe: Recipe, missing: Sequence[str]) -> str:

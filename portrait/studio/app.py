@@ -35,7 +35,7 @@ from portrait.studio.render import data_uri, from_template
 from portrait.studio.reports import Reports
 from portrait.studio.reports_tab import ReportsTab
 from portrait.studio.service import Service
-from portrait.studio.session import HistoryEntry, Session
+from portrait.studio.session import Session
 from portrait.studio.session_registry import Sessions
 from portrait.studio.uploads import read_upload, take_upload
 from portrait.studio.web_settings import web_settings
@@ -402,12 +402,7 @@ class StudioPage:
             yield {self.history: viewer.history_html(session)}
             return
         yield self._result(session)
-        if (entry is not None and session.current != before) or do == "show":
-            yield from self._restore(session, entry)
-
-    def _restore(self, session: Session, entry: HistoryEntry | None) -> Iterator[Updates]:
-        """Set the form to what it was for a picture."""
-        if entry is not None:
+        if entry is not None and (session.current != before or do == "show"):  # the form is what it was for the picture
             session.form = form_of(entry.settings) | {"variants": session.form["variants"]}
             yield self._controls(session)
             yield from self._preview(session)
