@@ -142,7 +142,7 @@ def test_pack_and_read_give_every_map_back() -> None:
     }
     marks = pack({**small, **fine}, {"wet": 0.25}, CELLS)
     for name, planes in (small | fine).items():
-        assert np.allclose(marks[name], planes), name
+        assert np.allclose(marks.planes(name), planes), name
     assert marks.value("wet") == 0.25
 
 

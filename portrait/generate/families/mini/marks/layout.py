@@ -131,11 +131,8 @@ class Marks:
     maps: NDArray[np.float32]
     values: NDArray[np.float32]
 
-    def __getitem__(self, name: str) -> NDArray[np.float32]:
-        """A map, (channels, h, w), fine ones at twice the resolution; or (1,) for a global value."""
-        if name in GLOBALS:
-            position = GLOBALS.index(name)
-            return self.values[position : position + 1]
+    def planes(self, name: str) -> NDArray[np.float32]:
+        """A map, (channels, h, w), fine ones at twice the resolution."""
         channels = self.maps[SLICES[name]]
         if name not in FINE_MAPS:
             return channels

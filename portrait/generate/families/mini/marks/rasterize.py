@@ -43,11 +43,11 @@ class Sheet:
         return np.random.default_rng([self.seed, *layer.encode()])
 
     def used(self, layer: str) -> bool:
-        return self.marks.value(f"use_{layer}") > 0.5 and float(self.marks[layer].max()) > NEGLIGIBLE
+        return self.marks.value(f"use_{layer}") > 0.5 and float(self.marks.planes(layer).max()) > NEGLIGIBLE
 
     def map(self, name: str) -> Field:
         """A map, enlarged smoothly to (S, S) or (S, S, channels)."""
-        planes = self.marks[name]
+        planes = self.marks.planes(name)
         enlarged = [self.enlarge(plane) for plane in planes]
         return enlarged[0] if len(enlarged) == 1 else np.stack(enlarged, -1)
 
@@ -92,7 +92,7 @@ def draw_glazes(sheet: Sheet) -> None:
 
     Of opaque glazes the first is the figure: the others lie on it and end where it ends.
     """
-    shapes = [k for k, plane in enumerate(sheet.marks["shape"]) if plane.max() > NEGLIGIBLE]
+    shapes = [k for k, plane in enumerate(sheet.marks.planes("shape")) if plane.max() > NEGLIGIBLE]
     if not shapes:
         return
     rng = sheet.rng("glazes")
@@ -114,7 +114,7 @@ def _outline_distance(sheet: Sheet, k: int, rng: np.random.Generator, noise: Fie
     """Pixels from the outline of a glaze, above 0 inside: it wanders by the noise, and a print may be out of register."""
     marks = sheet.marks
     unit = sheet.unit
-    plane = cv2.resize(marks["shape"][k], (sheet.size, sheet.size), interpolation=cv2.INTER_CUBIC)
+    plane = cv2.resize(marks.planes("shape")[k], (sheet.size, sheet.size), interpolation=cv2.INTER_CUBIC)
     distance: Field = (plane - 0.5) * 2 * SHAPE_REACH * unit
     wobble = 10 * marks.value("wobble") * unit
     if wobble > 0.2:
@@ -151,7 +151,7 @@ CELS = 12
 
 def _glaze_colors(sheet: Sheet) -> list[Canvas]:
     """The color of each glaze, (S, S, 3); in cels flat up to crisp borders, which all glazes share."""
-    colors = sheet.marks["glaze"].reshape(-1, 3, *sheet.marks["glaze"].shape[1:])
+    colors = sheet.marks.planes("glaze").reshape(-1, 3, *sheet.marks.planes("glaze").shape[1:])
     if sheet.marks.value("cel") < 0.5:
         return [np.stack([sheet.enlarge(c) for c in color], -1) for color in colors]
     cells = _cels(np.ascontiguousarray(colors[0].transpose(1, 2, 0)))
@@ -187,11 +187,11 @@ def draw_facets(sheet: Sheet) -> None:
     """Flat triangles over the whole sheet, denser where the detail map is high (Delaunay, seeded points)."""
     unit = sheet.unit
     rng = sheet.rng("facets")
-    detail = sheet.marks["detail"][0]
+    detail = sheet.marks.planes("detail")[0]
     cells = detail.shape[0]
     scale = 0.6 + 1.2 * sheet.marks.value("facet_size")
     points: list[tuple[float, float]] = []
-    color = np.ascontiguousarray(sheet.marks["color"].transpose(1, 2, 0))
+    color = np.ascontiguousarray(sheet.marks.planes("color").transpose(1, 2, 0))
     edges = _edge_strength(color)
     for spacing, low in ((46, -1.0), (24, 0.2), (14, 0.45), (9, 0.68), (5.5, 0.86)):
         gap = spacing * scale
@@ -256,7 +256,7 @@ def draw_strokes(sheet: Sheet) -> None:
     coverage = sheet.map("stroke")
     detail = sheet.map("detail")
     for k, spacing in enumerate((19.0, 9.0, 4.4)):
-        if marks["stroke"][k].max() <= NEGLIGIBLE:
+        if marks.planes("stroke")[k].max() <= NEGLIGIBLE:
             continue
         rng = sheet.rng(f"strokes{k}")
         _stroke_pass(sheet, rng, spacing * (0.7 + 0.9 * marks.value("width")), coverage[..., k], dx, dy, color, detail)
@@ -270,15 +270,21 @@ MARGIN = 3
 class _Strokes:
     """One stroke for each cell of a jittered grid, `count` cells across and `gap` pixels wide.
 
-    `flat` maps x, y (where it lies), c, s (cosine and sine of its angle), l, w (half length and width), b (bend) and
-    p (priority: the highest lies on top, 0 is no stroke) to (count * count,) float32.
+    Arrays have one entry per cell, row by row: (count * count, ...). Lengths are in pixels.
     """
 
     count: int
     gap: float
-    flat: dict[str, Field]
-    shade: Canvas
+    x: Field
+    y: Field
+    cosine: Field  # of the angle
+    sine: Field
+    half_length: Field
+    half_width: Field
+    bend: Field
+    priority: Field  # the highest lies on top; 0 is no stroke
     fine: Field
+    shade: Canvas
     start: NDArray[np.int64]
 
 
@@ -307,27 +313,29 @@ def _scattered_strokes(
     bend = rng.normal(0, 0.05, (count, count)) / gap
     priority = rng.uniform(0.01, 1, (count, count))
     laid = rng.uniform(0, 1, (count, count)) < coverage[row, column]
-    priority = np.where(laid, priority, 0).astype(np.float32)
-    cosine = np.cos(angle).astype(np.float32)
-    sine = np.sin(angle).astype(np.float32)
     shade = color[row, column]
     jitter = rng.normal(0, 1, (count, count, 1)) * 0.035 + rng.normal(0, 1, (count, count, 3)) * 0.012
     shade = np.clip(shade * (1 + jitter * (1.2 - 1.0 * fine[..., None])), 0, 1).astype(np.float32)
     start = rng.integers(0, 256, (count, count, 2))
-    flat = {
-        name: np.ascontiguousarray(a, np.float32).ravel()
-        for name, a in {
-            "x": ax,
-            "y": ay,
-            "c": cosine,
-            "s": sine,
-            "l": half_length,
-            "w": half_width,
-            "b": bend,
-            "p": priority,
-        }.items()
-    }
-    return _Strokes(count, gap, flat, shade, fine, start)
+
+    def flat(plane: NDArray[np.floating[Any]]) -> Field:
+        return plane.astype(np.float32).ravel()
+
+    return _Strokes(
+        count=count,
+        gap=gap,
+        x=flat(ax),
+        y=flat(ay),
+        cosine=flat(np.cos(angle)),
+        sine=flat(np.sin(angle)),
+        half_length=flat(half_length),
+        half_width=flat(half_width),
+        bend=flat(bend),
+        priority=flat(np.where(laid, priority, 0)),
+        fine=flat(fine),
+        shade=shade.reshape(-1, 3),
+        start=start.reshape(-1, 2),
+    )
 
 
 _ROWS = 32
@@ -353,26 +361,25 @@ def _topmost(sheet: Sheet, strokes: _Strokes) -> tuple[NDArray[Any], Field, Fiel
 def _topmost_of_rows(xs: Field, ys: Field, strokes: _Strokes, seen: list[NDArray[Any]]) -> None:
     """Compute `_topmost` for some pixels, written into `seen`: priority, stroke, along, across."""
     best, owner, along, across = seen
-    flat = strokes.flat
     cell_x = np.floor(xs / strokes.gap).astype(np.int32) + MARGIN
     cell_y = np.floor(ys / strokes.gap).astype(np.int32) + MARGIN
     home = cell_y * strokes.count + cell_x
     for oy in range(-2, 3):
         for ox in range(-2, 3):
             index = home + (oy * strokes.count + ox)
-            above = np.flatnonzero(flat["p"][index] > best)  # only these strokes are visible
+            above = np.flatnonzero(strokes.priority[index] > best)  # only these strokes are visible
             index = index[above]
-            px = xs[above] - flat["x"][index]
-            py = ys[above] - flat["y"][index]
-            c = flat["c"][index]
-            s = flat["s"][index]
+            px = xs[above] - strokes.x[index]
+            py = ys[above] - strokes.y[index]
+            c = strokes.cosine[index]
+            s = strokes.sine[index]
             u = px * c + py * s
-            v = py * c - px * s + flat["b"][index] * u * u
-            u /= flat["l"][index]
-            v /= flat["w"][index]
+            v = py * c - px * s + strokes.bend[index] * u * u
+            u /= strokes.half_length[index]
+            v /= strokes.half_width[index]
             inside = (np.abs(v) < 1 - 0.35 * u * u) & (np.abs(u) < 1)
             pixels, index = above[inside], index[inside]
-            best[pixels] = flat["p"][index]
+            best[pixels] = strokes.priority[index]
             owner[pixels] = index
             along[pixels] = u[inside]
             across[pixels] = v[inside]
@@ -393,9 +400,9 @@ def _stroke_pass(
     owner, along, across, priority = _topmost(sheet, strokes)
     painted = owner >= 0
     owner = np.where(painted, owner, 0)
-    offset = strokes.start.reshape(-1, 2)[owner]
-    length = strokes.flat["l"][owner] / sheet.unit
-    width = strokes.flat["w"][owner] / sheet.unit
+    offset = strokes.start[owner]
+    length = strokes.half_length[owner] / sheet.unit
+    width = strokes.half_width[owner] / sheet.unit
     rows = (across * width * 0.9 + offset[..., 0]).astype(np.int32) % 256
     columns = (along * length + offset[..., 1]).astype(np.int32) % 256
     streak = streak_tile(np.random.default_rng(7))[rows, columns]
@@ -407,8 +414,8 @@ def _stroke_pass(
     if dry > NEGLIGIBLE:
         opacity *= step(0.85 - 0.9 * dry + 0.30 * sheet.grain + 0.22 * streak, 0.9)
     opacity *= painted
-    calm = 1 - 0.6 * strokes.fine.astype(np.float32).ravel()[owner]
-    tint = strokes.shade.reshape(-1, 3)[owner] * (1 + 0.16 * bristle * calm * streak)[..., None]
+    calm = 1 - 0.6 * strokes.fine[owner]
+    tint = strokes.shade[owner] * (1 + 0.16 * bristle * calm * streak)[..., None]
     sheet.cover(opacity, tint)
     ridge = 0.55 + calm * (0.3 * streak * bristle + 0.3 * np.abs(across) ** 3)
     sheet.height = sheet.height * (1 - opacity) + opacity * (ridge + 0.25 * calm * priority)
@@ -439,7 +446,7 @@ def draw_hatching(sheet: Sheet) -> None:
     unit = sheet.unit
     period = (3.6 + 7 * marks.value("hatch_period")) * unit
     rng = sheet.rng("hatching")
-    for k, (angle, darkness) in enumerate(zip(HATCH_ANGLES, marks["hatch"], strict=True)):
+    for k, (angle, darkness) in enumerate(zip(HATCH_ANGLES, marks.planes("hatch"), strict=True)):
         if darkness.max() <= NEGLIGIBLE:
             continue
         tone = sheet.enlarge(darkness)
@@ -501,7 +508,7 @@ def draw_dots(sheet: Sheet) -> None:
     v = (sheet.ys * c - sheet.xs * s) / (pitch * 0.866) + start_v
     table = rng.uniform(-jitter, jitter, (2, 512, 512)).astype(np.float32)
     row0 = np.floor(v).astype(np.int32)
-    share = sheet.marks["dot"][0]
+    share = sheet.marks.planes("dot")[0]
     cells = share.shape[0]
     coverage = np.zeros((size, size), np.float32)
     for oy in (-1, 0, 1):
@@ -527,7 +534,7 @@ def draw_dots(sheet: Sheet) -> None:
 def draw_lines(sheet: Sheet) -> None:
     """Ink lines of varying width: a threshold of the line map, with a hand's tremor and the sheet's grain."""
     marks = sheet.marks
-    line = cv2.resize(marks["line"][0], (sheet.size, sheet.size), interpolation=cv2.INTER_CUBIC)
+    line = cv2.resize(marks.planes("line")[0], (sheet.size, sheet.size), interpolation=cv2.INTER_CUBIC)
     rng = sheet.rng("lines")
     tremor = 0.8 * sheet.unit
     x = sheet.xs + tremor * smooth_noise(sheet.size, rng, 40, 2)
@@ -553,9 +560,9 @@ def draw_splashes(sheet: Sheet) -> None:
     if sheet.marks.value("splash") <= NEGLIGIBLE:
         return
     rng = sheet.rng("splashes")
-    color = sheet.marks["glaze"][:3].reshape(3, -1)
+    color = sheet.marks.planes("glaze")[:3].reshape(3, -1)
     detail = sheet.map("detail")
-    cells = sheet.marks["detail"].shape[-1]
+    cells = sheet.marks.planes("detail").shape[-1]
     layer = np.zeros((sheet.size, sheet.size), np.float32)
     tint = np.ones_like(sheet.canvas)
     for _ in range(int(30 * sheet.marks.value("splash"))):
