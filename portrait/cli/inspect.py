@@ -59,11 +59,9 @@ def _print_credentials(credentials: Credentials) -> None:
     for failure in credentials.failures:
         say(printable(f"  {failure}"))
     for action in credentials.actions:
-        say(printable(f"  action: {action.get('action', '?')} {action.get('digitalSourceType', '')}"))
-    for ingredient in credentials.manifest.get("ingredients", ()):
-        title, identity = ingredient.get("title", "?"), ingredient.get("instance_id", "")
-        say(printable(f"  made from: {title} {identity}"))
-    recipe, weights = credentials.making.get("recipe"), credentials.making.get("weights")
-    if isinstance(recipe, dict) and isinstance(weights, list):
-        say(printable(f"  made by: recipe {recipe.get('name', '?')} sha256:{recipe.get('hash', '')}"))
-        say(f"  with: {len(weights)} files of weights, each by its SHA-256 (--json lists them)")
+        say(printable(f"  action: {action.action} {action.digital_source_type}"))
+    for ingredient in credentials.stated.ingredients:
+        say(printable(f"  made from: {ingredient.title} {ingredient.instance_id}"))
+    if making := credentials.making:
+        say(printable(f"  made by: recipe {making.recipe.name} sha256:{making.recipe.hash}"))
+        say(f"  with: {len(making.weights)} files of weights, each by its SHA-256 (--json lists them)")

@@ -60,6 +60,7 @@ def next_knobs(knobs: Knobs, reasons: Sequence[str], fixed: Collection[str] = ()
         value = getattr(knobs, name)
         low, high = min(low, value), max(high, value)  # a value that the user chose is never pulled back into the range
         moved[name] = round(min(max(value + direction * STEP[name], low), high), 4)
+    proposed = replace(knobs, **moved)
     if "strength" in moved:
-        moved["strength"] = max(moved["strength"], ceil(100 / knobs.num_inference_steps) / 100)
-    return replace(knobs, **moved)
+        return replace(proposed, strength=max(proposed.strength, ceil(100 / knobs.num_inference_steps) / 100))
+    return proposed

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 import portrait
 from portrait.errors import PortraitError, SettingsError, one_line
@@ -193,6 +195,58 @@ def _generator() -> dict[str, str]:
 # What is read ------------------------------------------------------------------------------------------------------
 
 
+Text = Annotated[str, BeforeValidator(str)]
+"""Any value as text, since pictures of other tools are read too."""
+
+
+class _Stated(BaseModel):
+    """A part of c2pa's JSON: the keys that are read of it, most of which are optional in the standard."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class _Action(_Stated):
+    action: Text = "?"
+    digital_source_type: Text = Field("", alias="digitalSourceType")
+
+
+class _Actions(_Stated):
+    actions: tuple[_Action, ...] = ()
+
+
+class _Ingredient(_Stated):
+    title: Text = "?"
+    instance_id: Text = ""
+
+
+class _NamedDigest(_Stated):
+    name: Text = "?"
+    hash: Text = ""
+
+
+class _Making(_Stated):
+    """Recipe and weights by their digests, as portrait states them."""
+
+    recipe: _NamedDigest
+    weights: tuple[object, ...]
+
+
+class _Assertion(_Stated):
+    label: Text = ""
+    data: object = {}
+
+
+class _Signature(_Stated):
+    common_name: str | None = None
+    issuer: str | None = None
+
+
+class _Manifest(_Stated):
+    assertions: tuple[_Assertion, ...] = ()
+    ingredients: tuple[_Ingredient, ...] = ()
+    signature_info: _Signature = _Signature()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
     """Content Credentials as read and verified.
@@ -207,16 +261,24 @@ class Credentials:
     manifest: dict[str, Any]
 
     @property
-    def actions(self) -> list[dict[str, Any]]:
+    def actions(self) -> list[_Action]:
         """The C2PA actions on the picture."""
-        assertions = [a for a in self.manifest.get("assertions", ()) if str(a.get("label")).startswith("c2pa.actions")]
-        return [action for assertion in assertions for action in assertion.get("data", {}).get("actions", ())]
+        statements = [a.data for a in self.stated.assertions if a.label.startswith("c2pa.actions")]
+        return [action for data in statements for action in _Actions.model_validate(data).actions]
 
     @property
-    def making(self) -> dict[str, Any]:
-        """Recipe, weights and pixels by their digests, as portrait states them; empty in pictures of other tools."""
-        statements = (a.get("data") for a in self.manifest.get("assertions", ()) if a.get("label") == MAKING)
-        return next((data for data in statements if isinstance(data, dict)), {})
+    def stated(self) -> _Manifest:
+        """What is read of the manifest."""
+        return _Manifest.model_validate(self.manifest)
+
+    @property
+    def making(self) -> _Making | None:
+        """What portrait states about its own pictures; None in pictures of other tools."""
+        for assertion in self.stated.assertions:
+            if assertion.label == MAKING:
+                with suppress(ValidationError):
+                    return _Making.model_validate(assertion.data)
+        return None
 
 
 def read_credentials(data: bytes, mime: str, *, anchors: bytes = b"") -> Credentials | None:
@@ -249,8 +311,8 @@ def read_credentials(data: bytes, mime: str, *, anchors: bytes = b"") -> Credent
             return None
         return Credentials(state="invalid", failures=(one_line(error),), signer="", manifest={})
     failures = tuple(f"{entry['code']}: {entry.get('explanation', '')}" for entry in results.get("failure", ()))
-    signature = active.get("signature_info", {})
-    signer = ", ".join(filter(None, (signature.get("common_name"), signature.get("issuer"))))
+    signature = _Manifest.model_validate(active).signature_info
+    signer = ", ".join(filter(None, (signature.common_name, signature.issuer)))
     word = {"Trusted": "trusted", "Valid": "intact"}.get(state or "", "invalid")
     return Credentials(
         state=word,

@@ -68,7 +68,7 @@ class Inspection:
         """The IPTC codes stated by XMP or by the actions of intact credentials, such as trainedAlgorithmicMedia."""
         urls = [self.xmp.get("Iptc4xmpExt:DigitalSourceType", "")]
         if self.credentials is not None and self.credentials.state != "invalid":
-            urls += [str(action.get("digitalSourceType", "")) for action in self.credentials.actions]
+            urls += [action.digital_source_type for action in self.credentials.actions]
         return tuple(dict.fromkeys(url.rstrip("/").rpartition("/")[2] for url in urls if url))
 
     @property

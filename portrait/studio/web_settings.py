@@ -67,13 +67,7 @@ def web_settings(base: Settings, requested: Mapping[str, Any], backdrop: Path | 
         WeightsMissingError: the recipe is not installed; the message says how to install it.
     """
     check_names(requested, "studio", WEB_SETTINGS)
-    values = {name: value for name, value in requested.items() if value is not None}
-    for name in ("style", "keep"):
-        if name in values:
-            texts = values[name]
-            values[name] = (texts,) if isinstance(texts, str) else tuple(texts)
-    if values.get("background"):
-        values["background"] = _background(values["background"], backdrop)
+    values = {name: _value(name, value, backdrop) for name, value in requested.items() if value is not None}
     settings = replace(base, **values)
     _check_no_files(settings)
     _check_budget(settings)
@@ -85,6 +79,13 @@ def web_settings(base: Settings, requested: Mapping[str, Any], backdrop: Path | 
         require_installed(settings.recipe)
     _check_recipe_has(settings)
     return settings
+
+
+def _value(name: str, value: Any, backdrop: Path | None) -> Any:
+    """A requested value as `Settings` takes it."""
+    if name in ("style", "keep"):
+        return (value,) if isinstance(value, str) else tuple(value)
+    return _background(value, backdrop) if name == "background" and value else value
 
 
 def _background(value: object, backdrop: Path | None) -> object:
