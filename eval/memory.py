@@ -183,11 +183,11 @@ def built_transformer(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
 def _further_files(recipe: Recipe, folder: Path, *, tiny: bool) -> list[tuple[str, Path, Shapes]]:
     """The files of a recipe beside its diffusers folder: what of a recipe they are, where they go, and their tensors."""
     files = []
-    if "single_file" in recipe.parts:
+    if recipe.parts.single_file:
         is_klein = recipe.family == "flux2"
         shapes = full_size.klein_fp8(tiny=tiny)[0] if is_klein else full_size.z_image_bf16(tiny=tiny)
         files.append(("single_file", folder / f"{recipe.family}-single.safetensors", shapes))
-    if "controlnet" in recipe.parts:
+    if recipe.parts.controlnet:
         shapes = full_size.tensors("z-image-control", dtype="BF16", tiny=tiny)
         files.append(("controlnet", folder / "z-image-control.safetensors", shapes))
     if recipe.loras:
@@ -213,7 +213,7 @@ def built_diffusion(recipe: Recipe, folder: Path, *, tiny: bool) -> Recipe:
     if not places["controlnet"].exists():
         name = "diffusion_pytorch_model.safetensors"
         write_model(places["controlnet"], places["controlnet"].name, name, tiny=tiny, class_name="ControlNetModel")
-    if "image_encoder" in recipe.parts:
+    if recipe.parts.image_encoder:
         places["image_encoder"] = folder / "clip"
         if not places["image_encoder"].exists():
             write_model(places["image_encoder"], "clip", "model.safetensors", tiny=tiny)
@@ -449,7 +449,7 @@ def main() -> int:
             model = build(recipe, folder, tiny=args.tiny)
             for tier in tiers:
                 rows += measured_tier(model, device, tier, batches, args.pictures, args.threads)
-            if args.diffusers and recipe.family in TRANSFORMERS and "single_file" not in recipe.parts:
+            if args.diffusers and recipe.family in TRANSFORMERS and not recipe.parts.single_file:
                 rows.append(measured_diffusers(model, device, args.pictures))
                 print(json.dumps(rows[-1]), flush=True)
     about = {"tiny": args.tiny, "device": device.type, "machine": platform.machine(), "torch": torch.__version__}

@@ -179,7 +179,7 @@ def test_what_a_recipe_says_it_needs_is_more_than_its_weights(full: ModuleType) 
         recipe = load_recipe(name)
         text = ["text"] if recipe.family == "sd15" else ["text", "text-2"]
         models = [f"{recipe.family}-unet", "vae", *text]
-        models += ["clip"] * ("image_encoder" in recipe.parts) + [f"{recipe.family}-controlnet"]
+        models += ["clip"] * bool(recipe.parts.image_encoder) + [f"{recipe.family}-controlnet"]
         weights = sum(full.data_bytes(full.tensors(model)) for model in models)
         weights += full.data_bytes(full.adapter(recipe.adapter_kind, recipe.family))
         assert recipe.memory[0] > weights / 2**30, name

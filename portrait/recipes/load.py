@@ -50,16 +50,16 @@ def load_recipe(name: str) -> Recipe:
 
 def _recipe_from(file: RecipeFile, name: str, folder: Path) -> Recipe:
     base = folder / file.base
-    if "base" not in file.parts and not os.path.isdir(base):
+    if not file.parts.base and not os.path.isdir(base):
         raise WeightsMissingError(f"the model of recipe {name} is not at {base}")
-    loras = tuple(Lora(weight=entry.weight, part=entry.part, path=Path(entry.file)) for entry in file.loras)
-    converted = {"base", "adapter", "balance", "loras", "licenses"}
+    converted = {"base", "adapter", "balance", "parts", "loras", "licenses"}
     recipe = Recipe(
         **file.model_dump(exclude=converted),
         base=base,
         adapter=base / file.adapter,
         balance=tuple((point.at, point.knobs) for point in file.balance),
-        loras=loras,
+        parts=file.parts,
+        loras=tuple(Lora(weight=entry.weight, part=entry.part, path=Path(entry.file)) for entry in file.loras),
         licenses=_declared_licenses(file, base),
     )
     return replace(recipe, licenses=(*recipe.licenses, *licenses_of(recipe.part_names)))
@@ -68,9 +68,9 @@ def _recipe_from(file: RecipeFile, name: str, folder: Path) -> Recipe:
 def _declared_licenses(file: RecipeFile, base: Path) -> tuple[LicenseLink, ...]:
     """The licenses that a recipe declares for its own files: model folder, adapter, LoRAs. Others are unknown."""
     stated = tuple(LicenseLink(**entry.model_dump()) for entry in file.licenses)
-    files = [] if "base" in file.parts else [base.resolve()]
+    files = [] if file.parts.base else [base.resolve()]
     adapter = base / file.adapter
-    if "adapter" not in file.parts and not adapter.resolve().is_relative_to(base.resolve()):
+    if not file.parts.adapter and not adapter.resolve().is_relative_to(base.resolve()):
         files.append(adapter)
     files += [Path(entry.file) for entry in file.loras if entry.file]
     names = {link.part for link in stated}
@@ -97,8 +97,8 @@ def _read_table(name: str, extended: tuple[str, ...]) -> tuple[dict[str, object]
 def _resolve_loras(loras: object, folder: Path) -> None:
     """Make the paths of a table's LoRAs absolute, as a recipe that extends it may be elsewhere."""
     for lora in loras if isinstance(loras, list) else ():
-        if isinstance(lora, dict) and isinstance(lora.get("file"), str):
-            lora["file"] = str((folder / lora["file"]).absolute())
+        if isinstance(lora, dict) and isinstance(file := lora.get("file"), str):
+            lora["file"] = str((folder / file).absolute())
 
 
 def _read_text(name: str) -> tuple[str, Path]:

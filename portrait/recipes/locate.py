@@ -37,10 +37,10 @@ def resolve_files(recipe: Recipe) -> Recipe:
             f"run: portrait weights fetch {_names_to_fetch(recipe, missing)}"
         )
     paths: dict[str, Any] = {
-        role: _entry_point(folders[part], part) for role, part in recipe.parts.items() if role != "recognizer"
+        role: _entry_point(folders[part], part) for role, part in recipe.parts if part and role != "recognizer"
     }
     loras = [replace(x, path=_entry_point(folders[x.part], x.part)) if x.part else x for x in recipe.loras]
-    if pack := recipe.parts.get("recognizer"):
+    if pack := recipe.parts.recognizer:
         paths["recognizer_file"] = folders[pack] / f"{recipe.recognizer}.onnx"
     return replace(recipe, **paths, loras=tuple(loras), digests=digests)
 
@@ -64,4 +64,4 @@ def adapter_digest(recipe: Recipe, listed: Mapping[str, str]) -> dict[str, str]:
     """The SHA-256 of an adapter that is not in the manifest, by its path in the base folder, or its name if it is elsewhere."""
     is_inside = recipe.adapter.is_relative_to(recipe.base)
     name = recipe.adapter.relative_to(recipe.base).as_posix() if is_inside else recipe.adapter.name
-    return {} if "adapter" in recipe.parts or name in listed else {name: sha256_of(recipe.adapter)}
+    return {} if recipe.parts.adapter or name in listed else {name: sha256_of(recipe.adapter)}

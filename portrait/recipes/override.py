@@ -50,18 +50,18 @@ def parse_lora(text: str) -> tuple[str, float]:
 
 
 def _replace_base(recipe: Recipe, base: str) -> Recipe:
-    path = Path(base)
-    old = {recipe.parts.get("single_file")}
+    path, is_part = Path(base), base in manifest()
+    old = {recipe.parts.single_file}
     if path.is_dir() or recipe.family_facts.whole_checkpoints:
-        old.add(recipe.parts.get("base", recipe.base.name))
+        old.add(recipe.parts.base or recipe.base.name)
     licenses = tuple(link for link in recipe.licenses if link.part not in old)
-    parts = {role: part for role, part in recipe.parts.items() if role != "single_file"}
-    if base in manifest():
+    parts = recipe.parts.model_copy(update={"single_file": base if is_part else ""})
+    if is_part:
         _check_is_checkpoint(base)
-        return replace(recipe, parts=parts | {"single_file": base}, licenses=(*licenses_of([base]), *licenses))
+        return replace(recipe, parts=parts, licenses=(*licenses_of([base]), *licenses))
     licenses = (unknown_license(path.resolve().name), *licenses)
     if path.is_dir() and (path / "model_index.json").is_file():
-        parts.pop("base", None)
+        parts = parts.model_copy(update={"base": ""})
         return replace(recipe, base=path.resolve(), parts=parts, licenses=licenses)
     if path.is_file() and path.suffix == ".safetensors":
         return replace(recipe, single_file=path.resolve(), parts=parts, licenses=licenses)

@@ -12,6 +12,7 @@ import numpy as np
 from portrait.errors import SettingsError
 from portrait.recipes.families import FAMILIES, FamilyFacts
 from portrait.recipes.instructions import instruction_for
+from portrait.recipes.schema import Parts
 from portrait.recipes.style import Style, styles
 from portrait.records import Knobs
 from portrait.records.portrait import LicenseLink
@@ -61,7 +62,7 @@ class Recipe:
         prompts: Which of a style's texts the model understands: `short`, `rich`, or an `instruction` for models that edit
             photos by instruction.
         memory: The GiB that the tiers full, offload and sequential need; empty for `mini`.
-        parts: Role, one of `recipes.schema.ROLES` -> part of the weights manifest.
+        parts: The parts of the weights manifest by their roles.
         loras: The LoRAs that are loaded with it.
         sizes: The sides that its decoder can draw beside `resolution`.
         judge: The folder inside `base` of the style judge for this model; if empty, styles are judged by the calibration alone.
@@ -96,7 +97,7 @@ class Recipe:
     thresholds: str = ""
     prompts: str = "short"
     memory: tuple[float, ...] = ()
-    parts: dict[str, str] = field(default_factory=dict)
+    parts: Parts = field(default_factory=Parts)
     loras: tuple[Lora, ...] = ()
     sizes: tuple[int, ...] = ()
     judge: str = ""
@@ -139,7 +140,8 @@ class Recipe:
     @property
     def part_names(self) -> list[str]:
         """The parts of the weights manifest that this recipe needs, each once."""
-        return list(dict.fromkeys([*self.parts.values(), *(lora.part for lora in self.loras if lora.part)]))
+        names = [*(part for _, part in self.parts), *(lora.part for lora in self.loras)]
+        return list(dict.fromkeys(filter(None, names)))
 
     @property
     def max_steps(self) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from portrait.file_model import Entries, FileModel
 from portrait.hub.files import is_plain_path
@@ -18,7 +18,6 @@ from portrait.validation import did_you_mean
 
 _NO_ADAPTER = ("reference", "none")
 """Kinds of adapter without a file: the model is shown pictures of the person, or nothing but the photo that it starts from."""
-ROLES = ("base", "single_file", "vae", "adapter", "image_encoder", "controlnet", "recognizer")
 RECOGNIZER_PACKS = {"w600k_mbf": "buffalo_sc", "w600k_r50": "buffalo_l", "glintr100": "antelopev2"}
 """Recognizer -> the InsightFace pack that it comes from."""
 TRAINED_WITH = {
@@ -62,6 +61,30 @@ class LoraEntry(FileModel):
         return self
 
 
+_PartName = Annotated[str, AfterValidator(lambda name: find_part(name).name)]
+
+
+class Parts(FileModel):
+    """The `[parts]` table: for each role a part of the weights manifest, or empty."""
+
+    base: _PartName = ""
+    single_file: _PartName = ""
+    vae: _PartName = ""
+    adapter: _PartName = ""
+    image_encoder: _PartName = ""
+    controlnet: _PartName = ""
+    recognizer: _PartName = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_roles(cls, table: object) -> object:
+        roles = cls.model_fields
+        for role in table if isinstance(table, dict) else ():
+            if role not in roles:
+                raise ValueError(f"has an unknown role {role!r}{did_you_mean(role, roles)}; roles: {', '.join(roles)}")
+        return table
+
+
 class LicenseEntry(FileModel):
     """A `[[licenses]]` entry: the license of one file or part."""
 
@@ -97,7 +120,7 @@ class RecipeFile(FileModel):
     thresholds: Literal["", "photo"] = ""
     prompts: Literal["short", "rich", "instruction"] = "short"
     memory: Entries[float] = ()
-    parts: dict[str, str] = Field(default_factory=dict)
+    parts: Parts = Parts()
     loras: Entries[LoraEntry] = ()
     judge: str = ""
 
@@ -152,21 +175,13 @@ class RecipeFile(FileModel):
             raise ValueError(f"is empty, or GiB for the tiers full, offload and sequential; got {[*sizes]}")
         return sizes
 
-    @field_validator("parts")
-    @classmethod
-    def _check_roles(cls, parts: dict[str, str]) -> dict[str, str]:
-        for role, part in parts.items():
-            if role not in ROLES:
-                raise ValueError(f"has an unknown role {role!r}{did_you_mean(role, ROLES)}; roles: {', '.join(ROLES)}")
-            find_part(part)
-        return parts
-
     @model_validator(mode="after")
     def _check_files(self) -> RecipeFile:
-        for role in ("base",) if self.adapter_kind in _NO_ADAPTER else ("base", "adapter"):
-            if not getattr(self, role) and role not in self.parts:
-                raise ValueError(f"lacks: {role}, as a file or in [parts]")
-        if self.base and "base" in self.parts:
+        if not self.base and not self.parts.base:
+            raise ValueError("lacks: base, as a file or in [parts]")
+        if not self.adapter and not self.parts.adapter and self.adapter_kind not in _NO_ADAPTER:
+            raise ValueError("lacks: adapter, as a file or in [parts]")
+        if self.base and self.parts.base:
             raise ValueError(f"names its base twice, as the folder {self.base} and in [parts]")
         return self
 
@@ -200,13 +215,12 @@ class RecipeFile(FileModel):
     @model_validator(mode="after")
     def _check_parts(self) -> RecipeFile:
         """Check that exactly the roles that this kind of recipe needs have a part."""
-        needed = {
-            "image_encoder": self.adapter_kind in ("faceid-plusv2", "plus-face"),
-            "controlnet": self.structure == "controlnet",
-            "recognizer": self.recognizer not in ("", "w600k_mbf"),
-        }
-        for role, is_needed in needed.items():
-            if is_needed != (role in self.parts):
+        for role, part, is_needed in (
+            ("image_encoder", self.parts.image_encoder, self.adapter_kind in ("faceid-plusv2", "plus-face")),
+            ("controlnet", self.parts.controlnet, self.structure == "controlnet"),
+            ("recognizer", self.parts.recognizer, self.recognizer not in ("", "w600k_mbf")),
+        ):
+            if is_needed != bool(part):
                 raise ValueError(f"[parts] {'lacks' if is_needed else 'must not name'} {role}")
         return self
 
@@ -220,13 +234,12 @@ class RecipeFile(FileModel):
             raise ValueError(f"recognizer {self.recognizer!r} is not one of: {', '.join(RECOGNIZER_PACKS)}")
         else:
             pack = RECOGNIZER_PACKS[self.recognizer]
-            if self.parts.get("recognizer", pack) != pack:
-                raise ValueError(f"{self.recognizer} comes from the pack {pack}, not {self.parts['recognizer']}")
-        adapter = self.parts.get("adapter", "")
-        recognizer, embedding = TRAINED_WITH.get(adapter, (self.recognizer, self.embedding))
+            if self.parts.recognizer not in ("", pack):
+                raise ValueError(f"{self.recognizer} comes from the pack {pack}, not {self.parts.recognizer}")
+        recognizer, embedding = TRAINED_WITH.get(self.parts.adapter, (self.recognizer, self.embedding))
         if (self.recognizer, self.embedding) != (recognizer, embedding):
             raise ValueError(
-                f"{adapter} was trained with recognizer {recognizer} and embedding {embedding}, "
+                f"{self.parts.adapter} was trained with recognizer {recognizer} and embedding {embedding}, "
                 f"not {self.recognizer or 'none'} and {self.embedding}"
             )
         return self

@@ -150,10 +150,10 @@ def loaded_loras(pipe: Any) -> set[str]:
 def unlisted_digests(recipe: Recipe) -> dict[str, str]:
     """The SHA-256 of files that are not in the manifest: the user's own LoRAs, checkpoint or base folder."""
     files = [lora.path for lora in recipe.loras if not lora.part]
-    if recipe.single_file is not None and "single_file" not in recipe.parts:
+    if recipe.single_file is not None and not recipe.parts.single_file:
         files.append(recipe.single_file)
     digests = {file.name: sha256_of(file) for file in files if file.is_file()}
-    if recipe.parts and "base" not in recipe.parts:
+    if any(part for _, part in recipe.parts) and not recipe.parts.base:
         for name, digest in verify_manifest(recipe.base).items():
             digests[f"{recipe.base.name}/{name}"] = digest
     return digests
