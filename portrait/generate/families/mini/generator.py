@@ -6,12 +6,12 @@ What is drawn is what `generate.diffusion.DiffusionGenerator` draws in float32 (
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from portrait.errors import WeightsCorruptError, one_line
 from portrait.generate.checks import (
@@ -39,6 +39,13 @@ from portrait.recipes.recipe import Recipe
 from portrait.records import Embedding, Face, Knobs, Preview, RgbImage
 
 Array = NDArray[np.float32]
+
+
+class _VaeConfig(BaseModel, frozen=True):
+    """What is read of vae/config.json."""
+
+    scaling_factor: float
+    guided: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,9 +89,8 @@ class MiniGenerator:
         self.digests = listed | adapter_digest(recipe, listed)
         try:
             self._tokenizer = PromptTokenizer(base / "tokenizer")
-            about = json.loads((base / "vae" / "config.json").read_text("utf-8"))
-            self._scaling, self._takes_guides = float(about["scaling_factor"]), bool(about.get("guided", False))
-        except Exception as error:  # tokenizers and json raise their own errors
+            self._vae = _VaeConfig.model_validate_json((base / "vae" / "config.json").read_bytes())
+        except Exception as error:  # tokenizers raises its own errors
             raise WeightsCorruptError(f"{base} is not a folder of mini: {one_line(error, 200)}") from error
         self._schedule = Ddim(base / "scheduler" / "scheduler_config.json")
         autoencoder = read_weights(base / "vae" / "diffusion_pytorch_model.safetensors")
@@ -94,7 +100,7 @@ class MiniGenerator:
         self._text = self._network("text", read_weights(base / "text_encoder" / "model.safetensors"))
         self._encoder, self._decoder = self._network("photo", encoder), self._network("decoder", decoder)
         self._unet = self._network("unet", unet)
-        self._last_seen = LastSeen(self._takes_guides)
+        self._last_seen = LastSeen(self._vae.guided)
         self._latents, self._texts = Cache[Array](1), Cache[Array](MAX_PROMPTS)
 
     def _network(self, name: str, weights: dict[str, Array]) -> OnnxNetwork:
@@ -122,7 +128,7 @@ class MiniGenerator:
             size=size,
             photo=photo,
             guides=seen.guides[None],
-            latents=latents * np.float32(self._scaling),
+            latents=latents * np.float32(self._vae.scaling_factor),
             texts=self._texts.get(texts, lambda: self._encode(texts)),
             identity=np.stack([np.zeros_like(identity), identity])[:, None],
         )
@@ -185,12 +191,13 @@ class MiniGenerator:
         return as_picture(canvas, self)
 
     def _decode(self, latents: Array, conditions: Conditions, level: float, seed: int) -> Canvas:
-        maps, values = self._decoded(latents / np.float32(self._scaling), conditions.photo, conditions.guides, level)
+        unscaled = latents / np.float32(self._vae.scaling_factor)
+        maps, values = self._decoded(unscaled, conditions.photo, conditions.guides, level)
         return draw(to_draw(maps[0], values[0]), conditions.size, seed)
 
     def _decoded(self, latents: Array, photo: Array, guides: Array, level: float) -> tuple[Array, Array]:
         """Maps and values of unscaled latents; the graph of a decoder without guides has no input for them."""
-        shown = {"guides": guides} if self._takes_guides else {}
+        shown = {"guides": guides} if self._vae.guided else {}
         maps, values = self._decoder(latents=latents, photo=photo, level=level, **shown)
         return maps, values
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
+from pydantic import BaseModel
 from tokenizers import Tokenizer
+
+
+class _Config(BaseModel, frozen=True):
+    """What is read of tokenizer_config.json."""
+
+    model_max_length: int
+    pad_token: str
 
 
 class PromptTokenizer:
@@ -21,11 +28,11 @@ class PromptTokenizer:
 
     def __init__(self, folder: Path) -> None:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        about = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
-        self.model_max_length = int(about["model_max_length"])
-        padding = self._tokenizer.token_to_id(about["pad_token"])
+        config = _Config.model_validate_json((folder / "tokenizer_config.json").read_bytes())
+        self.model_max_length = config.model_max_length
+        padding = self._tokenizer.token_to_id(config.pad_token)
         if padding is None:
-            raise ValueError(f"the tokenizer has no {about['pad_token']!r}, with which it pads")
+            raise ValueError(f"the tokenizer has no {config.pad_token!r}, with which it pads")
         self._padding = padding
 
     def __call__(self, text: str) -> SimpleNamespace:

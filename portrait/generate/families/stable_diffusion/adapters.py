@@ -113,9 +113,9 @@ def as_safetensors(path: Path) -> Path:
     target = cache_dir() / "adapters" / f"{path.stem}-{sha256_of(path)[:16]}.safetensors"
     note = target.with_suffix(".json")
     try:
-        if json.loads(note.read_text("utf-8"))["sha256"] == sha256_of(target):
+        if note.read_text("utf-8") == _note(path, target):
             return target
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         pass  # there is no copy, or it is damaged
     tensors = _read_pickle(path)
     staging = None
@@ -125,7 +125,7 @@ def as_safetensors(path: Path) -> Path:
         os.close(handle)
         save_file(tensors, staging)
         os.replace(staging, target)
-        note.write_text(json.dumps({"sha256": sha256_of(target), "from": path.name}), "utf-8")
+        note.write_text(_note(path, target), "utf-8")
     except (OSError, SafetensorError) as error:
         if staging is not None:
             Path(staging).unlink(missing_ok=True)
@@ -135,6 +135,10 @@ def as_safetensors(path: Path) -> Path:
             "free some space, or set PORTRAIT_CACHE to another disk"
         ) from None
     return target
+
+
+def _note(path: Path, copy: Path) -> str:
+    return json.dumps({"sha256": sha256_of(copy), "from": path.name})
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
