@@ -63,7 +63,7 @@ from portrait.studio.presets import preset_toml, read_preset
 from portrait.studio.render import sample_of
 from portrait.studio.reports import Reports
 from portrait.studio.serve import private_folder
-from portrait.studio.session import MAX_HISTORY, Session
+from portrait.studio.session import MAX_HISTORY, Form, Session
 from portrait.studio.uploads import decoder, read_upload
 from portrait.studio.web_settings import choices_for, installed_recipes, web_settings
 from tests import public
@@ -782,7 +782,7 @@ def test_every_style_of_mini_has_a_sample_and_another_recipe_says_that_it_has_no
     assert made_with == verify_manifest(recipe.base)  # else run eval/style_samples.py
     for name, has_sample in (("mini", True), ("sd15-faceid", False)):
         chosen = load_recipe(name)
-        wishes = controls.first_form(chosen, Settings()) | {"style": "oil"}
+        wishes = controls.first_form(chosen, Settings()).model_copy(update={"style": "oil"})
         html = controls.controls_html(chosen, wishes, ["mini"])
         assert (strings.NO_SAMPLE not in html) == has_sample
         assert re.search(r'value="oil"[^>]* checked>', html)
@@ -1176,7 +1176,7 @@ def test_who_was_idle_for_long_or_left_is_forgotten_by_everything(tmp_path: Path
 
     generator = SteppingGenerator(gate.acquire)
     shop = a_shop(tmp_path, generator)
-    here = registry.Sessions(tmp_path / "files", {"style": "oil"}, shop.clear_cache)
+    here = registry.Sessions(tmp_path / "files", Form(style="oil"), shop.clear_cache)
     here.states = StateHolder()
     sessions = {}
     for name in ("idle", "left", "busy", "here"):
@@ -1222,7 +1222,7 @@ def test_a_photo_is_forgotten_also_when_its_visitor_leaves_while_it_is_worked_on
 
 
 def test_a_tab_that_is_reloaded_has_everything_again(tmp_path: Path) -> None:
-    sessions = registry.Sessions(tmp_path, {}, lambda: None)
+    sessions = registry.Sessions(tmp_path, Form(), lambda: None)
     session = sessions.resume(tab("a"), "")
     session.open(a_photo(), [a_face()], has_file=True, face=0)
     sessions.end(tab("a"))
@@ -1234,7 +1234,7 @@ def test_a_tab_that_is_reloaded_has_everything_again(tmp_path: Path) -> None:
 
 
 def test_the_connection_of_a_tab_that_is_reloaded_may_end_late(tmp_path: Path) -> None:
-    sessions = registry.Sessions(tmp_path, {}, lambda: None)
+    sessions = registry.Sessions(tmp_path, Form(), lambda: None)
     session = sessions.get(tab("a"))
     late = threading.Timer(0.1, sessions.end, [tab("a")])
     late.start()
@@ -1244,7 +1244,7 @@ def test_the_connection_of_a_tab_that_is_reloaded_may_end_late(tmp_path: Path) -
 
 def test_a_second_tab_gets_a_session_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "RELOAD_SECONDS", 0.0)
-    sessions = registry.Sessions(tmp_path, {}, lambda: None)
+    sessions = registry.Sessions(tmp_path, Form(), lambda: None)
     session = sessions.get(tab("a"))
     second = sessions.resume(tab("b"), session.key)
     assert second is not session
@@ -1253,16 +1253,16 @@ def test_a_second_tab_gets_a_session_of_its_own(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_tab_whose_session_is_gone_is_notified(tmp_path: Path) -> None:
-    before = registry.Sessions(tmp_path, {}, lambda: None)
+    before = registry.Sessions(tmp_path, Form(), lambda: None)
     key = before.get(tab("a")).key
-    assert registry.Sessions(tmp_path, {}, lambda: None).resume(tab("b"), key).lost  # the studio was restarted
-    assert registry.Sessions(tmp_path, {}, lambda: None).get(tab("a")).lost  # and the tab is still open
+    assert registry.Sessions(tmp_path, Form(), lambda: None).resume(tab("b"), key).lost  # the studio was restarted
+    assert registry.Sessions(tmp_path, Form(), lambda: None).get(tab("a")).lost  # and the tab is still open
     assert not before.resume(tab("c"), "").lost
     assert before.resume(tab("d"), "Zo\u00eb").lost  # what nobody was ever given
 
 
 def test_a_connection_that_broke_finds_its_session_again(tmp_path: Path) -> None:
-    sessions = registry.Sessions(tmp_path, {}, lambda: None)
+    sessions = registry.Sessions(tmp_path, Form(), lambda: None)
     session = sessions.get(tab("a"))
     sessions.end(tab("a"))
     assert sessions.get(tab("a")) is session
@@ -1273,7 +1273,7 @@ def test_what_is_made_for_a_tab_that_was_closed_is_stopped_after_a_while(
     tmp_path: Path, gate: threading.Semaphore
 ) -> None:
     shop = a_shop(tmp_path, SteppingGenerator(gate.acquire))
-    sessions = registry.Sessions(tmp_path / "files", {}, shop.clear_cache)
+    sessions = registry.Sessions(tmp_path / "files", Form(), shop.clear_cache)
     session = sessions.get(tab("a"))
     session.open(a_photo(), [a_face()], has_file=True, face=0)
     session.job = shop.start(a_photo(), requested(shop))
@@ -1288,7 +1288,7 @@ def test_what_is_made_for_a_tab_that_was_closed_is_stopped_after_a_while(
 
 
 def test_callers_without_a_name_share_no_session(tmp_path: Path) -> None:
-    sessions = registry.Sessions(tmp_path, {}, lambda: None)
+    sessions = registry.Sessions(tmp_path, Form(), lambda: None)
     nameless = SimpleNamespace(session_hash=None)
     assert sessions.get(nameless) is not sessions.get(nameless)  # type: ignore[arg-type]
 

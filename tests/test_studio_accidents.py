@@ -230,7 +230,7 @@ def test_a_click_while_variations_are_made_does_not_end_the_choice(tmp_path: Pat
         try:
             tab.begin_with(PHOTO)
             sessions.append(tab.session)
-            event = tab.act(act="make", values=tab.session.form | {"variants": "3"})
+            event = tab.act(act="make", values=dict(tab.session.form) | {"variants": "3"})
             until(lambda: len(tab.session.history) == 2)
             tab.done(act="history", do="show", number=1)
             tab.done(act="history", do="delete", number=1)
@@ -290,7 +290,7 @@ def test_another_person_or_a_broken_look_is_a_sentence_and_changes_nothing(
     nobody = encode_picture(person(1, blue=255), "png")
     with Tab(*studio, "anna") as tab:
         tab.begin_with(PHOTO)
-        form = dict(tab.session.form)
+        form = tab.session.form
         assert "in ben.png" in tab.done(**(tab.upload(nobody, "ben.png") | {"act": "reference"}))
         assert "is not TOML" in tab.done(**(tab.upload(b"style = ", "look.toml") | {"act": "look"}))
         assert tab.session.references == ()
@@ -317,7 +317,7 @@ def test_before_something_is_lost_all_pictures_are_one_download(
     gate.release(1000)
     with Tab(*studio, "anna") as tab:
         tab.begin_with(PHOTO)
-        update = tab.done(act="make", values=tab.session.form | {"style": "oil"})
+        update = tab.done(act="make", values=dict(tab.session.form) | {"style": "oil"})
         (address,) = set(re.findall(r"studio/[^/]+/0/portraits-2\.zip", update))
         with urlopen(f"{tab.url.rstrip('/')}/{address}") as whole:
             names = zipfile.ZipFile(io.BytesIO(whole.read())).namelist()

@@ -35,9 +35,9 @@ def test_the_form_is_read_as_the_settings_that_it_was_made_from(settings: Settin
 
 def test_what_is_left_to_the_balance_is_absent() -> None:
     form = form_of(Settings())
-    assert "strength" not in form
+    assert "strength" not in dict(form)
     assert "strength" not in settings_asked(form)
-    assert settings_asked(form | {"strength": "0"})["strength"] == 0.0  # 0 counts
+    assert settings_asked(form.model_copy(update={"strength": "0"}))["strength"] == 0.0  # 0 counts
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_what_is_left_to_the_balance_is_absent() -> None:
 )
 def test_a_wrong_field_is_named_as_the_page_names_it(field: str, text: str, says: str) -> None:
     with pytest.raises(FieldError) as refused:
-        settings_asked(form_of(Settings()) | {field: text})
+        settings_asked(form_of(Settings()).model_copy(update={field: text}))
     assert (refused.value.field, str(refused.value)) == (field, says)
 
 
@@ -61,19 +61,21 @@ def test_palettes_and_sizes_are_offered_where_there_are_some(monkeypatch: pytest
     assert ('name="palette"' in html) == bool(recipe.palettes_of(recipe.style(recipe.styles[0])))
     some = Choices(sizes=(recipe.resolution, 1024), palettes=("turquoise", "rust"), advanced=("seed",))
     monkeypatch.setattr(controls, "choices_for", lambda recipe, style: some)
-    html = controls_html(recipe, form | {"palette": "rust", "size": "1024"}, ["mini"])
+    form = form.model_copy(update={"palette": "rust", "size": "1024"})
+    html = controls_html(recipe, form, ["mini"])
     assert re.findall(r'name="palette" value="(\w*)"', html) == ["", "turquoise", "rust"]
     assert re.search(r'name="palette" value="rust"[^>]* checked', html)
     assert re.search(r'name="size" value="1024"[^>]* checked', html)
     assert "advanced-seed" in html
     assert "advanced-far" not in html
-    assert fitting(form | {"palette": "rust", "size": "1024"}, recipe)["palette"] == "rust"
+    assert fitting(form, recipe).palette == "rust"
 
 
 def test_what_another_recipe_or_style_lacks_is_not_kept() -> None:
     recipe = load_recipe("mini")
-    form = fitting(form_of(Settings()) | {"style": "cubism", "palette": "rust", "size": "333"}, recipe)
-    assert (form["style"], form["palette"], form["size"]) == (recipe.styles[0], "", "0")
+    wrong = {"style": "cubism", "palette": "rust", "size": "333"}
+    form = fitting(form_of(Settings()).model_copy(update=wrong), recipe)
+    assert (form.style, form.palette, form.size) == (recipe.styles[0], "", "0")
 
 
 def test_a_model_without_a_language_is_offered_no_prompt() -> None:
@@ -89,7 +91,7 @@ def test_every_text_in_the_form_is_escaped(tmp_path: Path) -> None:
     session = Session(tmp_path)
     session.backdrop = tmp_path / "<u>.png"
     for html in (
-        controls_html(recipe, form | {"region": '"><b>'}, ["<i>"], session),
+        controls_html(recipe, form.model_copy(update={"region": '"><b>'}), ["<i>"], session),
         controls_html(replace(recipe, prompts="rich"), form, ["mini"]),
     ):
         assert not re.search(r"<script>|<b>|<i>|<u>", html)

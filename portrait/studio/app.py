@@ -19,7 +19,6 @@ from portrait.settings import Settings
 from portrait.studio import page, strings, viewer
 from portrait.studio.controls import (
     FieldError,
-    Form,
     controls_html,
     first_form,
     fitting,
@@ -35,7 +34,7 @@ from portrait.studio.render import data_uri, from_template
 from portrait.studio.reports import Reports
 from portrait.studio.reports_tab import ReportsTab
 from portrait.studio.service import Service
-from portrait.studio.session import Session
+from portrait.studio.session import Form, Session
 from portrait.studio.session_registry import Sessions
 from portrait.studio.uploads import read_upload, take_upload
 from portrait.studio.web_settings import web_settings
@@ -59,7 +58,7 @@ class Action(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     act: str
-    values: Form = {}
+    values: Form = Form()
     key: str = ""
     load: str = ""
     path: str = ""
@@ -199,7 +198,7 @@ class StudioPage:
             yield self._forgotten_page(session, strings.LOST)
             if action.act != "photo":
                 return
-        if action.values:
+        if action.values.model_fields_set:
             session.form = action.values
             session.form = fitting(session.form, self.drawing.recipe(session))
         acts: dict[str, Callable[[gr.Request, Session, Action], Iterator[Updates]]] = {
@@ -239,7 +238,7 @@ class StudioPage:
         }
         job, photo = session.job, session.photo
         if session.is_working and job is not None and photo is not None:
-            variants = int(str(session.form["variants"])) if session.is_choosing else 1
+            variants = int(session.form.variants) if session.is_choosing else 1
             yield from self._show_job(request, session, Render(job=job, photo=photo, variants=variants))
         else:
             yield from self._preview(session)
@@ -255,8 +254,9 @@ class StudioPage:
         except PortraitError as error:
             yield self._photo(session, problem=str(error))
             return
-        session.form["region"] = ""  # it was about the previous photo
-        session.form["shift"] = "0,0" if had_photo else session.form["shift"]
+        # They were about the previous photo.
+        shift = "0,0" if had_photo else session.form.shift
+        session.form = session.form.model_copy(update={"region": "", "shift": shift})
         yield {**self._photo(session), **self._controls(session), **self._result(session), self.previews: ""}
         yield from self._on_adjust(request, session, action)
 
@@ -283,7 +283,8 @@ class StudioPage:
         before = session.face
         session.choose(action.face)
         if session.face != before:
-            session.form["shift"] = "0,0" if before is not None else session.form["shift"]
+            if before is not None:
+                session.form = session.form.model_copy(update={"shift": "0,0"})
             yield {**self._photo(session), **self._controls(session), self.previews: ""}
             yield from self._on_make(request, session, action)
 
@@ -306,7 +307,7 @@ class StudioPage:
         except Exception as error:
             yield self._show_error(session, to_user_error(error))
             return
-        session.form["background"] = "picture"
+        session.form = session.form.model_copy(update={"background": "picture"})
         yield self._controls(session)
         yield from self._on_adjust(request, session, action)
 
@@ -403,7 +404,7 @@ class StudioPage:
             return
         yield self._result(session)
         if entry is not None and (session.current != before or do == "show"):  # the form is what it was for the picture
-            session.form = form_of(entry.settings) | {"variants": session.form["variants"]}
+            session.form = form_of(entry.settings).model_copy(update={"variants": session.form.variants})
             yield self._controls(session)
             yield from self._preview(session)
 

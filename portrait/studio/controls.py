@@ -11,11 +11,8 @@ from portrait.records import Background
 from portrait.settings import KNOB_SETTINGS, RULES, Settings
 from portrait.studio import strings
 from portrait.studio.render import from_template
-from portrait.studio.session import Session
+from portrait.studio.session import Form, Session
 from portrait.studio.web_settings import ADVANCED, MAX_VALUES, choices_for
-
-Form = dict[str, str | list[str]]
-"""The values of the form: name -> text, or texts if several may be chosen. Missing names are left to the balance."""
 
 STRENGTHS = (0.0, 0.5, 1.0)
 """The strengths for which a preview is shown."""
@@ -29,27 +26,26 @@ _MOST = {"guidance_scale": 15.0}
 def first_form(recipe: Recipe, base: Settings) -> Form:
     """The initial values of the form."""
     style = base.style[0] if base.style[0] in recipe.styles else recipe.styles[0]
-    return form_of(base) | {"recipe": recipe.name, "style": style, "variants": "1"}
+    return form_of(base).model_copy(update={"recipe": recipe.name, "style": style, "variants": "1"})
 
 
 def fitting(form: Form, recipe: Recipe) -> Form:
     """Adapt the form to a recipe or style that lacks what was chosen for another one."""
-    style = _text(form, "style")
-    style = style if style in recipe.styles else recipe.styles[0]
+    style = form.style if form.style in recipe.styles else recipe.styles[0]
     choices = choices_for(recipe, style)
-    palette, size = _text(form, "palette"), _text(form, "size")
-    supported = {name: value for name, value in form.items() if name not in recipe.lacks}
-    return supported | {
+    supported = {name: value for name, value in form if name not in recipe.lacks}
+    changed = {
         "recipe": recipe.name,
         "style": style,
-        "palette": palette if palette in choices.palettes else "",
-        "size": size if size in map(str, choices.sizes) else "0",
+        "palette": form.palette if form.palette in choices.palettes else "",
+        "size": form.size if form.size in map(str, choices.sizes) else "0",
     }
+    return Form.model_validate(supported | changed)
 
 
 def form_of(settings: Settings) -> Form:
     """The form that `settings_asked` reads as these settings."""
-    form: Form = {
+    form = {
         "recipe": settings.recipe,
         "style": settings.style[0],
         "palette": settings.palette,
@@ -66,10 +62,10 @@ def form_of(settings: Settings) -> Form:
         value = getattr(settings, name)
         if value is not None:
             form[name] = f"{value:g}" if isinstance(value, float) else str(value)
-    return form
+    return Form.model_validate(form)
 
 
-def _background_form(background: Background | None) -> Form:
+def _background_form(background: Background | None) -> dict[str, str]:
     colors = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in background.colors] if background else []
     first, second = [*colors, *COLORS[len(colors) :]][:2]
     return {"background": background.kind if background else "", "color": first, "color2": second}
@@ -89,13 +85,13 @@ def settings_asked(form: Form) -> dict[str, object]:
     Raises:
         FieldError: a number is invalid or out of range.
     """
-    settings: dict[str, object] = {name: parse_value(name, _text(form, name)) for name in ADVANCED if name in form}
-    region = "".join(_text(form, "region").split())
-    settings["keep"] = [*form.get("keep", []), *([f"region:{region}"] if region else [])]
-    for name in ("recipe", "style", "frame", "shift", "palette", "balance", "size", "variants"):
-        settings[name] = parse_value(name, _text(form, name))
-    kind, first, second = (_text(form, name) for name in ("background", "color", "color2"))
-    settings["background"] = {"color": first, "gradient": f"gradient:{first},{second}"}.get(kind, kind) or None
+    names = (*ADVANCED, "recipe", "style", "frame", "shift", "palette", "balance", "size", "variants")
+    texts = dict(form)
+    settings = {name: parse_value(name, texts[name]) for name in names if name in texts}
+    region = "".join(form.region.split())
+    settings["keep"] = [*form.keep, *([f"region:{region}"] if region else [])]
+    colors = {"color": form.color, "gradient": f"gradient:{form.color},{form.color2}"}
+    settings["background"] = colors.get(form.background, form.background) or None
     return {name: value for name, value in settings.items() if value is not None}
 
 
@@ -121,11 +117,6 @@ def parse_value(name: str, text: str) -> object:
     return value
 
 
-def _text(form: Mapping[str, str | list[str]], name: str) -> str:
-    value = form.get(name, "")
-    return value if isinstance(value, str) else ",".join(value)
-
-
 # The form --------------------------------------------------------------------------------------------------------
 
 
@@ -143,13 +134,12 @@ class Field:
 
 def controls_html(recipe: Recipe, form: Form, recipes: Iterable[str], session: Session | None = None) -> str:
     """The form with its chosen values: the styles of `recipe`, and the names of all `recipes` that are installed."""
-    choices = choices_for(recipe, _text(form, "style"))
+    choices = choices_for(recipe, form.style)
     palettes = {name: name.capitalize() for name in choices.palettes}
     return from_template(
         "controls.html",
         recipe=recipe,
-        form={name: _text(form, name) for name in form},
-        keep=form.get("keep", ()),
+        form=form,
         recipes=recipes,
         palettes=palettes and {"": strings.PALETTE_AUTO, **palettes},
         sizes={str(n if n != recipe.resolution else 0): strings.SIZE_PIXELS.format(n=n) for n in choices.sizes},

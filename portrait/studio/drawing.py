@@ -60,7 +60,7 @@ class Drawing:
 
     def recipe(self, session: Session) -> Recipe:
         """The recipe that the visitor has chosen; the studio's own if that one is not installed."""
-        name = str(session.form.get("recipe"))
+        name = session.form.recipe
         return load_recipe(name if name in self.recipes() else self.models.settings.recipe)
 
     def settings(self, session: Session) -> Settings:
@@ -120,12 +120,12 @@ class Drawing:
             photo, face, recipe = session.photo, session.face, self.recipe(session)
             if photo is None or face is None or session.is_working:
                 return None
-            style, frame, shift = (str(session.form[name]) for name in ("style", "frame", "shift"))
-            crop = f"{frame} {shift}"
-            wishes = [(name, PREVIEW_BALANCE) for name in recipe.styles] + [(style, n) for n in STRENGTHS]
+            form = session.form
+            crop = f"{form.frame} {form.shift}"
+            wishes = [(name, PREVIEW_BALANCE) for name in recipe.styles] + [(form.style, n) for n in STRENGTHS]
             missing = session.missing_previews(recipe.name, crop, list(dict.fromkeys(wishes)))
             settings = replace(
-                self.models.settings, recipe=recipe.name, frame=frame, shift=shift, face=face_setting(session)
+                self.models.settings, recipe=recipe.name, frame=form.frame, shift=form.shift, face=face_setting(session)
             )
             job = session.begin_previews(
                 lambda: self.models.start_previews(
@@ -137,7 +137,7 @@ class Drawing:
                     on_subject=lambda subject: session.remember_subject(recipe.name, face, subject),
                 )
             )
-            return Previews(job=job, recipe=recipe.name, style=style, crop=crop)
+            return Previews(job=job, recipe=recipe.name, style=form.style, crop=crop)
 
 
 def face_setting(session: Session) -> str:
@@ -149,8 +149,8 @@ def framed(session: Session, photo: Photo) -> RgbImage:
     """The square of the photo that is drawn, shown until the picture forms."""
     if session.face is None or session.face >= len(session.faces):
         return photo.pixels
-    frame, shift = str(session.form["frame"]), parse_shift(str(session.form["shift"]))
-    return frame_portrait(photo.pixels, session.faces[session.face], frame, PREVIEW_SIDE, shift).image
+    shift = parse_shift(session.form.shift)
+    return frame_portrait(photo.pixels, session.faces[session.face], session.form.frame, PREVIEW_SIDE, shift).image
 
 
 def fresh_seed(session: Session) -> int:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import gradio as gr
 from gradio.data_classes import FileData
+from pydantic import ValidationError
 
-from portrait.errors import PortraitError, SettingsError
+from portrait.errors import InputError, PortraitError, SettingsError
 from portrait.images import Photo
 from portrait.paths import shorten_name
 from portrait.provenance.credentials import Signer
@@ -110,8 +111,11 @@ class Service:
         return {name: list(load_recipe(name).styles) for name in installed_recipes()}
 
     def _photo(self, photo: FileData | dict[str, object]) -> Photo:
-        data = photo if isinstance(photo, dict) else photo.model_dump()
-        return read_upload(*take_upload(str(data.get("path")), str(data.get("orig_name") or ""), self.folder))
+        try:
+            file = FileData.model_validate(photo, from_attributes=True)
+        except ValidationError:
+            raise InputError(strings.UPLOAD_FAILED) from None
+        return read_upload(*take_upload(file.path, file.orig_name or "", self.folder))
 
 
 def _progress(event: JobEvent) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from portrait.errors import InputError, SettingsError
 from portrait.faces.identity import face_warnings, photo_notes
@@ -47,6 +48,30 @@ CROP_ROOM = 1.8
 
 Wish: TypeAlias = tuple[str, float]
 """A style and a balance."""
+
+
+class Form(BaseModel):
+    """The values of the page's form, as text.
+
+    Further values are settings of `ADVANCED`, by name; one that is left to the balance is absent.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, str] = Field(init=False)
+
+    recipe: str = ""
+    style: str = ""
+    palette: str = ""
+    balance: str = ""
+    frame: str = ""
+    shift: str = ""
+    size: str = ""
+    keep: tuple[str, ...] = ()
+    region: str = ""
+    variants: str = ""
+    background: str = ""
+    color: str = ""
+    color2: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,7 +141,7 @@ class _Step:
 class Session:
     """What belongs to one browser tab.
 
-    The next picture is made from `face` and `form`, the values of the page's form. `choices` are the pictures of the last
+    The next picture is made from `face` and `form`. `choices` are the pictures of the last
     job that made several, and `is_choosing` says that they are shown together. `upload_generation` counts the chosen photos,
     so that a photo that is read too late is ignored. `job` is the newest one, even if it is over. `closed` says that the
     session is forgotten: later events do not belong to it. `away_since` is when its tab was closed or reloaded, None while
@@ -138,7 +163,7 @@ class Session:
         self.last_used = time.monotonic()
         self.away_since: float | None = None
         self.is_away = threading.Event()
-        self.form: dict[str, str | list[str]] = {}
+        self.form = Form()
         self.upload_generation = 0
         self.closed = False
         self.lost = False

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.state_holder import StateHolder
 
-from portrait.studio.session import Session
+from portrait.studio.session import Form, Session
 
 IDLE_SECONDS = 3600.0
 """Seconds without activity after which a session is forgotten."""
@@ -29,12 +29,12 @@ ORPHAN_SECONDS = 600.0
 
 
 class Sessions:
-    """One session per tab, created on first use with its files in `folder` and a copy of `form`.
+    """One session per tab, created on first use with its files in `folder` and with `form`.
 
     `clear_cache` clears what the models cached for photos.
     """
 
-    def __init__(self, folder: Path, form: Mapping[str, str | list[str]], clear_cache: Callable[[], None]) -> None:
+    def __init__(self, folder: Path, form: Form, clear_cache: Callable[[], None]) -> None:
         self.folder = folder
         self.states: StateHolder | None = None  # where Gradio stores what each tab shows, including every picture
         self._form = form
@@ -51,7 +51,7 @@ class Sessions:
         with self._lock:
             if name not in self._sessions:
                 self._sessions[name] = Session(self.folder / secrets.token_urlsafe(12))
-                self._sessions[name].form = dict(self._form)
+                self._sessions[name].form = self._form
                 self._sessions[name].lost = True
             session = self._sessions[name]
             session.come_back()
