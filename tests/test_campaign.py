@@ -1048,7 +1048,7 @@ def test_seconds_are_those_of_each_recipe_and_a_missing_record_is_no_crash(
     next((tmp_path / "run" / "pictures").rglob("*.json")).unlink()
     before = measured_rates()
     with Ledger.open(tmp_path / "run") as ledger:
-        remember(ledger, {"mini": 2.0, "other": 40.0})
+        remember(ledger, Settings(), {"mini": 2.0, "other": 40.0})
     after = measured_rates()
     assert after["mini"].seconds_per_attempt == 2
     assert after["other"].seconds_per_attempt == 40

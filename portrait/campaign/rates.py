@@ -90,7 +90,7 @@ def _first_attempt_rate(
 ) -> tuple[Estimate, str]:
     """The share of first attempts that are accepted, and where it comes from."""
     rates = measured.get(recipe)
-    counts = rates and rates.first_attempts.get(_rate_key(style, asdict(plan.settings)))
+    counts = rates and rates.first_attempts.get(_rate_key(style, plan.settings))
     if counts and counts[1] >= _MIN_JOBS:
         accepted, jobs = counts
         return (accepted / jobs, *wilson(accepted, jobs)), "measured here"
@@ -101,15 +101,14 @@ def _first_attempt_rate(
     return _UNKNOWN_RATE, "a guess: nothing was measured"
 
 
-def _rate_key(style: str, settings: Mapping[str, object]) -> str:
+def _rate_key(style: str, settings: Settings) -> str:
     """The conditions that a rate of first attempts depends on.
 
     The style, the false accept rate, the balance, and a digest of all other settings that affect a first attempt.
     """
-    default = Settings()
-    chosen = {name: settings.get(name, getattr(default, name)) for name in _MOVE_FIRST_ATTEMPTS}
-    changed = {name: value for name, value in chosen.items() if value != getattr(default, name)}
-    key = f"{style} at {settings['far']:g}, balance {settings['balance']:g}"
+    chosen, default = asdict(settings), asdict(Settings())
+    changed = {name: chosen[name] for name in _MOVE_FIRST_ATTEMPTS if chosen[name] != default[name]}
+    key = f"{style} at {settings.far:g}, balance {settings.balance:g}"
     if not changed:
         return key
     return f"{key}, {json_sha256(changed)[:8]}"
@@ -160,11 +159,11 @@ class _Measured:
         return {self.suffix: round(sum(self.sizes) / len(self.sizes))} if self.sizes else {}
 
 
-def remember(ledger: Ledger, seconds_per_attempt: Mapping[str, float]) -> None:
-    """Store a run's rates of some recipes for later plans. A cache that cannot be written is not an error."""
+def remember(ledger: Ledger, settings: Settings, seconds_per_attempt: Mapping[str, float]) -> None:
+    """Store a run's rates of some recipes for later plans with these settings. A cache that cannot be written is not an error."""
     if not seconds_per_attempt:
         return
-    measured = _measure(ledger, seconds_per_attempt)
+    measured = _measure(ledger, settings, seconds_per_attempt)
     table = measured_rates()
     for recipe, seconds in seconds_per_attempt.items():
         run = measured[recipe]
@@ -178,12 +177,9 @@ def remember(ledger: Ledger, seconds_per_attempt: Mapping[str, float]) -> None:
         write_json(rates_file(), _RATES_FILE.dump_python(table))
 
 
-def _measure(ledger: Ledger, recipes: Mapping[str, float]) -> dict[str, _Measured]:
+def _measure(ledger: Ledger, settings: Settings, recipes: Mapping[str, float]) -> dict[str, _Measured]:
     """Measure first attempts and sizes of a run's pictures, by recipe."""
-    settings = ledger.meta().snapshot.get("settings")
     measured = {recipe: _Measured() for recipe in recipes}
-    if not settings:
-        return measured
     for job in ledger.jobs("accepted", "rejected"):
         numbers = measured.get(job.picture.recipe)
         if numbers is None or numbers.jobs >= _MAX_JOBS:

@@ -193,6 +193,7 @@ class Driver:
             self._wait_for_writer()
         remember(
             self.ledger,
+            self.plan.settings,
             {
                 recipe: seconds[recipe] * engine.workers / count
                 for recipe, count in attempts.items()

@@ -44,13 +44,12 @@ exit codes: 0 done, 1 nothing accepted or failed, 2 invalid input, 3 drifted (po
 class _Parser(argparse.ArgumentParser):
     """A parser with one-line errors, which keeps the lines of an epilog; subcommands use it too."""
 
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401 (those of argparse)
-        if "epilog" in options:
+    def __init__(self, *, description: str = "", epilog: str | None = None, **options: Any) -> None:  # noqa: ANN401 (argparse's)
+        if epilog is not None:
             options["formatter_class"] = argparse.RawDescriptionHelpFormatter
-            paragraphs = str(options.get("description", "")).split("\n\n")
             width = max(11, get_terminal_size().columns - 2)  # as argparse
-            options["description"] = "\n\n".join(textwrap.fill(paragraph, width) for paragraph in paragraphs)
-        super().__init__(**options)
+            description = "\n\n".join(textwrap.fill(paragraph, width) for paragraph in description.split("\n\n"))
+        super().__init__(description=description or None, epilog=epilog, **options)
 
     def error(self, message: str) -> NoReturn:
         """Print the error and where to find help, and exit with 2."""
