@@ -11,7 +11,7 @@ so the rates are for the whole dial; rates along the dial are included too.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,8 @@ def calibrate_thresholds(
         SettingsError: a rate is not in (0, 1), or a photo was given twice.
     """
     sample = measure_sample(loop, photos, options, on_picture)
-    limits = thresholds_from(sample, options.rates, groups=groups)
-    if loop.judges.style_judge is not None:  # it knows how these weights draw, so statistics are not used
-        for style in limits["styles"].keys() & loop.judges.style_judge.limits.keys():
-            limits["styles"][style]["style_statistics"] = None
+    style_judge = loop.judges.style_judge
+    limits = thresholds_from(sample, options.rates, groups=groups, judged=style_judge.limits if style_judge else ())
     for style, weak in weak_checks(CalibrationTable.model_validate(limits)).items():
         log.warning("%s: the check of the style is weak: %s pass it too", style, format_confusable(weak))
     return {
@@ -99,10 +97,12 @@ def thresholds_from(
     *,
     intervals: bool = True,
     groups: Mapping[str, Mapping[str, str]] | None = None,
+    judged: Collection[str] = (),
 ) -> dict[str, Any]:
     """Derive limits from a sample, as `thresholds_for` reads them; rates and groups as in `calibrate_thresholds`.
 
-    The thresholds' `intervals` take most of the time.
+    The thresholds' `intervals` take most of the time. The `judged` styles get no statistics: a style judge knows how these
+    weights draw them.
 
     Raises:
         TooFewPairsError: there are too few people for a rate.
@@ -115,7 +115,7 @@ def thresholds_from(
         table[style], passed = _style_entry(pictures, rates, limit, members, intervals=intervals)
         accepted[style] = _accepted_pictures(pictures, passed, fused_gate(pictures.scores, max(rates)), limit)
     for style, statistics in style_statistics(accepted).items():
-        table[style]["style_statistics"] = statistics
+        table[style]["style_statistics"] = None if style in judged else statistics
         table[style]["features_shown"] = shown_entry(accepted[style].shown)
     reached = copy_quantiles(sample.copies)
     return {

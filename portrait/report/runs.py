@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from portrait.campaign.ledger import Ledger, LedgerJob
 from portrait.campaign.settle import finalize_run
@@ -62,6 +62,20 @@ class Run:
     def with_embeddings(self) -> list[int]:
         """Indices of the jobs whose pictures have embeddings by all judges."""
         return [i for i, job in enumerate(self.jobs) if job.delivered and self.embeddings and self.embeddings[i]]
+
+
+class _PlannedRecipe(BaseModel):
+    """A recipe in a ledger's snapshot; its weights are compared file by file, and its other values by one digest."""
+
+    model_config = ConfigDict(extra="allow")
+
+    styles: dict[str, dict[str, object]] = {}
+    weights: object = None
+
+
+class _Snapshot(BaseModel):
+    recipes: dict[str, _PlannedRecipe] = {}
+    settings: dict[str, object] = {}
 
 
 class _MadeWith:
@@ -190,23 +204,19 @@ def portrait_conditions(record: PortraitRecord) -> dict[str, str]:
 
 def _planned_conditions(snapshot: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """What the plan says besides: digests of each recipe and its curves and style statistics, and of files in settings."""
-    for recipe, entry in _table(snapshot.get("recipes")).items():
-        values = dict(_table(entry))
-        styles = _table(values.pop("styles", None))
-        values.pop("weights", None)  # compared file by file
-        yield f"recipe {recipe}", json_sha256(values)[:_DIGEST]
-        for style, of_style in styles.items():
+    try:
+        planned = _Snapshot.model_validate(snapshot)
+    except ValidationError:  # a ledger may come from somebody else
+        return
+    for recipe, entry in planned.recipes.items():
+        yield f"recipe {recipe}", json_sha256(entry.model_extra)[:_DIGEST]
+        for style, of_style in entry.styles.items():
             for name in ("curves", "statistics"):
-                if isinstance(digest := _table(of_style).get(name), str):
+                if isinstance(digest := of_style.get(name), str):
                     yield f"{name} in {recipe}, {style}", digest[:_DIGEST] or "none"
-    if settings := _table(snapshot.get("settings")):
+    if settings := planned.settings:
         for name in ("background", "keep", "matte"):
             yield name, json_sha256(settings[name])[:_DIGEST] if settings.get(name) else "none"
-
-
-def _table(value: object) -> Mapping[str, object]:
-    """The value, if it is a table: a ledger may come from somebody else."""
-    return value if isinstance(value, dict) else {}
 
 
 def _limits(record: PortraitRecord) -> Iterator[tuple[str, float | str]]:

@@ -17,14 +17,7 @@ from portrait.provenance.credentials import Signer
 from portrait.recipes.load import load_recipe
 from portrait.settings import Settings
 from portrait.studio import page, strings, viewer
-from portrait.studio.controls import (
-    FieldError,
-    controls_html,
-    first_form,
-    fitting,
-    form_of,
-    settings_asked,
-)
+from portrait.studio.controls import FieldError, controls_html, first_form, fitting, form_of, settings_asked
 from portrait.studio.downloads import portrait_square
 from portrait.studio.drawing import PREVIEW_SIDE, Drawing, Render, framed, fresh_seed
 from portrait.studio.jobs import to_user_error
