@@ -221,26 +221,31 @@ def write_judge(net: StyleNet, folder: Path, settle: Pieces, changes: dict[str, 
 def change_limits(out: Path, index: Index) -> dict[str, Any]:
     """The changes of a face that styles make, for config.json; printed with the effect on held-out people.
 
-    The position of a mouth does not depend on the style, so its limit is derived from all styles together.
+    If a style draws mouths so freely that its limit would let most opened mouths pass, its expression is not judged.
     """
     held_out = Index(out, True)
     pairs_of = {style: faces(out, index, ("learn", "settle"), style) for style in STYLES}
-    limit = fit_expression([pair for pairs in pairs_of.values() for pair in pairs], CONFIG["rejected"])
+    fitted = {style: fit_expression(pairs, CONFIG["rejected"]) for style, pairs in pairs_of.items()}
+    expression = {
+        style: limit
+        for style, limit in fitted.items()
+        if rejected_share(mouth_shift, limit, planted(pairs_of[style], mouth_opened)) > 0.5
+    }
     skin = {style: fit_skin(pairs_of[style], CONFIG["rejected"]) for style in LOCAL_COLOR}
-    for style, pairs in pairs_of.items():
+    for style, limit in fitted.items():
         new = faces(out, held_out, ("held",), style)
-        print(f"{style}, from {len(pairs)} pictures; rejected of {len(new)} of held-out people:", flush=True)
+        print(f"{style}, from {len(pairs_of[style])} pictures; rejected of {len(new)} of held-out people:", flush=True)
         shares = [rejected_share(mouth_shift, limit, p) for p in (new, planted(new, mouth_opened))]
-        print(f"  expression, at most {limit}: {shares[0]:.0%}; with the mouth opened {shares[1]:.0%}", flush=True)
+        note = "" if style in expression else "; not judged"
+        print(
+            f"  expression, at most {limit}: {shares[0]:.0%}; with the mouth opened {shares[1]:.0%}{note}", flush=True
+        )
         if style in skin:
             limits = skin[style]
             kinds = (new, planted(new, lighter), planted(new, darker))
             shares = [rejected_share(limits.change, limits.most, p) for p in kinds]
             print(f"  skin, {limits}: {shares[0]:.0%}; lightened {shares[1]:.0%}, darkened {shares[2]:.0%}", flush=True)
-    return {
-        "skin": {style: asdict(limits) for style, limits in skin.items()},
-        "expression": dict.fromkeys(STYLES, limit),
-    }
+    return {"skin": {style: asdict(limits) for style, limits in skin.items()}, "expression": expression}
 
 
 def planted(pairs: Faces, fault: Callable[[RgbImage], RgbImage]) -> Faces:
