@@ -517,6 +517,39 @@ def intervals() -> str:
     return markdown(header, rows) + f"\n{measured['trials']} simulated comparisons a cell.\n"
 
 
+def styles() -> str:
+    """What passes as each style: right portraits, the style most mistaken for it, and the worst kind of photograph."""
+    measured = results("styles")
+    drawn, photographs, changed = measured["drawn"]["mini"], measured["photographs"], measured["changed"]
+    rows = []
+    for style, row in drawn.items():
+        other, mistaken = max(
+            ((name, other["passing"][style]) for name, other in drawn.items() if name != style),
+            key=lambda cell: cell[1],
+        )
+        kind, photos = max(
+            ((name, photo["passing_both"][style]) for name, photo in photographs.items()), key=lambda cell: cell[1]
+        )
+        rows.append(
+            [
+                style,
+                f"{row['passing'][style]:.0%} of {row['pictures']}",
+                f"{mistaken:.0%} ({other})" if mistaken else "none",
+                f"{photos:.0%} ({kind})" if photos else "none",
+                *(f"{changed[style][what]:.0%}" if what in changed[style] else "-" for what in ("skin", "expression")),
+            ]
+        )
+    header = [
+        "style",
+        "its own portraits that pass",
+        "most of another style's",
+        "most of a kind of photograph",
+        "rejected as `changed:skin`",
+        "as `changed:expression`",
+    ]
+    return markdown(header, rows)
+
+
 _SETTINGS = {
     "loop-far-0001": "balance 0.5, FAR 0.001",
     "loop-far-001": "balance 0.5, FAR 0.01",
@@ -544,6 +577,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ledger": ledger,
     "campaign": campaign,
     "matte": matte,
+    "styles": styles,
     "intervals": intervals,
     "loop-gain": lambda: loop_gain("balance 0.5, FAR 0.001"),
     "loop-arcface-decides": lambda: one_judge("balance 0.8, FAR 0.001, ArcFace decides"),
