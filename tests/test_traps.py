@@ -52,7 +52,7 @@ TRAPS = {
         "test_loop.py::test_a_portrait_that_is_more_like_somebody_else_is_swapped",
     ],
     "intervals over pictures instead of people": [
-        "test_calibration.py::test_an_interval_of_a_mean_draws_people_and_not_pictures"
+        "test_eval_measures.py::test_an_interval_of_a_mean_draws_people_and_not_pictures"
     ],
     "raw embeddings taken for unit ones": ["test_judge.py::test_similarity_refuses_raw_embeddings"],
     "judged by limits that one's own pictures have set": [
